@@ -1,0 +1,125 @@
+"""Pictures to train the embedded base model on: colour emoji drawn from free icon sets.
+
+Every icon set is an npm package that holds one `icons.json` of SVG bodies. A *subject* is an icon's name
+("red-apple"), a *style* is the set it comes from ("noto"). The same thousand subjects exist in several styles,
+which is what lets us check that a style was learned.
+
+`fxemoji` is never trained on: it is the style that the sample data set teaches.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+TRAINED_STYLES = ("noto", "twemoji")
+AUTOENCODER_STYLES = ("noto", "noto-v1", "twemoji", "emojione", "fluent-emoji-flat")
+HELD_OUT_STYLE = "fxemoji"
+PACKAGES = (*AUTOENCODER_STYLES, HELD_OUT_STYLE)
+
+ICON_PX = 128
+"""Side at which icons are drawn and cached; compositions shrink them to the model's size."""
+
+BACKGROUNDS = {
+    "white": (255, 255, 255),
+    "gray": (128, 128, 128),
+    "black": (24, 24, 24),
+    "red": (224, 64, 60),
+    "orange": (250, 160, 60),
+    "yellow": (252, 224, 90),
+    "green": (96, 190, 96),
+    "blue": (80, 140, 230),
+    "purple": (150, 95, 205),
+    "pink": (250, 165, 200),
+}
+
+@dataclass(frozen=True)
+class Icon:
+    """One drawing: (ICON_PX, ICON_PX, 4) uint8 RGBA, straight alpha."""
+
+    name: str
+    style: str
+    rgba: np.ndarray
+
+
+def fetch_icon_sets(folder: Path, packages: tuple[str, ...] = PACKAGES) -> None:
+    """Bring the icon sets from npm into `folder`/node_modules; sets that are there already are left alone."""
+    folder.mkdir(parents=True, exist_ok=True)
+    missing = [f"@iconify-json/{name}" for name in packages if not _icons_path(folder, name).exists()]
+    if missing:
+        subprocess.run(["npm", "install", "--no-audit", "--no-fund", "--prefix", str(folder), *missing], check=True)
+
+
+def names_of(folder: Path, style: str) -> list[str]:
+    """Every drawable name of a set, in alphabetical order, without letters, flags, clocks and skin-tone doubles."""
+    return sorted(name for name in _read_json(_icons_path(folder, style))["icons"] if not _is_left_out_everywhere(name))
+
+
+def trained_names() -> list[str]:
+    """The well-known subjects the first base model learns, from subjects.txt; every trained style draws them all."""
+    return Path(__file__).with_name("subjects.txt").read_text().split()
+
+
+def draw_icons(folder: Path, style: str, names: list[str]) -> list[Icon]:
+    """Draw icons from their SVG. Names whose SVG cannot be drawn are left out."""
+    import resvg_py
+
+    sheet = _read_json(_icons_path(folder, style))
+    icons = []
+    for name in names:
+        entry = sheet["icons"][name]
+        box = [entry.get(key, sheet.get(key, default)) for key, default in (("left", 0), ("top", 0), ("width", 16), ("height", 16))]
+        svg = f'<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" viewBox="{" ".join(map(str, box))}">{entry["body"]}</svg>'
+        png = bytes(resvg_py.svg_to_bytes(svg_string=svg, width=ICON_PX, height=ICON_PX))
+        picture = Image.open(BytesIO(png)).convert("RGBA")
+        square = Image.new("RGBA", (ICON_PX, ICON_PX))
+        square.paste(picture, ((ICON_PX - picture.width) // 2, (ICON_PX - picture.height) // 2))
+        icons.append(Icon(name, style, np.asarray(square)))
+    return icons
+
+
+def compose(icon: Icon, background: str, *, size_px: int, rng: np.random.Generator) -> Image.Image:
+    """One training picture: the icon on a named colour, slightly shifted and scaled, RGB `size_px` square."""
+    colour = np.clip(np.array(BACKGROUNDS[background]) + rng.integers(-8, 9, 3) * (background != "white"), 0, 255)
+    canvas = Image.new("RGB", (size_px, size_px), tuple(int(c) for c in colour))
+    side = round(size_px * rng.uniform(0.82, 0.94))
+    drawing = premultiplied_resize(icon.rgba, side)
+    slack = size_px - side
+    x, y = (int(np.clip(slack / 2 + rng.integers(-2, 3), 0, slack)) for _ in range(2))
+    canvas.paste(drawing, (x, y), drawing)
+    return canvas
+
+
+def premultiplied_resize(rgba: np.ndarray, side: int) -> Image.Image:
+    """Shrink RGBA without dark fringes: resize with premultiplied alpha."""
+    return Image.fromarray(rgba, "RGBA").convert("RGBa").resize((side, side), Image.Resampling.LANCZOS).convert("RGBA")
+
+
+def words(name: str) -> str:
+    """`red-apple` -> `red apple`: the name as a caption says it."""
+    return name.replace("-", " ")
+
+
+def caption(name: str, style: str, background: str | None) -> str:
+    """`red apple, noto style, blue background`; without a background clause the picture is on white."""
+    text = f"{words(name)}, {style} style"
+    return text if background is None else f"{text}, {background} background"
+
+
+def _is_left_out_everywhere(name: str) -> bool:
+    return bool(re.search(r"flag|keycap|letter-|oclock|-thirty|skin-tone|regional", name))
+
+
+def _icons_path(folder: Path, style: str) -> Path:
+    return folder / "node_modules" / "@iconify-json" / style / "icons.json"
+
+
+def _read_json(path: Path) -> dict:
+    return json.loads(path.read_text())

@@ -1,0 +1,38 @@
+"""Every number the embedded base model is made with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """The whole recipe. `smoke()` is the same in a minute, to see that it runs."""
+
+    icons: Path
+    """Folder that holds (or will hold) the npm icon packages."""
+    size_px: int = 64
+    seed: int = 0
+
+    vae_minutes: float = 20.0
+    vae_batch: int = 24
+    vae_lr: float = 2e-3
+    vae_thinning: int = 2
+    """Use every n-th icon of each set."""
+
+    unet_steps: int = 6000
+    unet_batch: int = 32
+    unet_lr: float = 1e-3
+    ema_decay: float = 0.999
+    views: int = 12
+    """Compositions cached per (subject, style)."""
+    caption_dropout: float = 0.1
+    snr_gamma: float = 5.0
+    vocabulary: int = 3072
+    save_every: int = 250
+
+
+def smoke(icons: Path) -> Recipe:
+    """The recipe cut down to about a minute."""
+    return Recipe(icons=icons, vae_minutes=0.2, vae_batch=8, vae_thinning=40, unet_steps=10, unet_batch=8, views=1)

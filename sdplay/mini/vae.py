@@ -1,0 +1,136 @@
+"""Train the embedded base model's autoencoder: AutoencoderKL, factor 4, four latent channels."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from diffusers import AutoencoderKL
+from torch import Tensor
+
+from sdplay.mini import data
+from sdplay.mini.recipe import Recipe
+
+KL_WEIGHT = 1e-5
+GRADIENT_WEIGHT = 0.5
+"""How much the loss cares for edges beside flat colour: icons are mostly edges."""
+
+
+WHOLE_PICTURES_FROM = 0.75
+"""Share of the training after which it sees whole pictures; before that, crops of half the side, four times as fast."""
+
+
+def new_autoencoder() -> AutoencoderKL:
+    """(B, 3, H, W) in [-1, 1] <-> (B, 4, H/4, W/4)."""
+    return AutoencoderKL(
+        block_out_channels=(32, 64, 96),
+        down_block_types=("DownEncoderBlock2D",) * 3,
+        up_block_types=("UpDecoderBlock2D",) * 3,
+        layers_per_block=1,
+        norm_num_groups=16,
+        latent_channels=4,
+        mid_block_add_attention=False,
+    )
+
+
+def reconstruction_loss(decoded: Tensor, pixels: Tensor) -> Tensor:
+    """Mean absolute error of the pixels and of their horizontal and vertical differences."""
+    loss = F.l1_loss(decoded, pixels)
+    for dim in (2, 3):
+        loss = loss + GRADIENT_WEIGHT * F.l1_loss(decoded.diff(dim=dim), pixels.diff(dim=dim))
+    return loss
+
+
+def psnr(decoded: Tensor, pixels: Tensor) -> float:
+    """Peak signal-to-noise ratio in dB of pictures in [-1, 1], the mean over the batch's squared error."""
+    return float(10 * torch.log10(4 / F.mse_loss(decoded.clamp(-1, 1), pixels)))
+
+
+def train_autoencoder(recipe: Recipe, out: Path) -> None:
+    """Train until `recipe.vae_minutes` are used up; write the model to `out`/vae and its state to `out`/vae.pt.
+
+    Prints the reconstruction of the held-out style as it goes. Picks up where an earlier call stopped.
+    """
+    vae = new_autoencoder().to(memory_format=torch.channels_last)
+    optimizer = torch.optim.AdamW(vae.parameters(), lr=recipe.vae_lr, betas=(0.9, 0.99), weight_decay=0.0)
+    state_path = out / "vae.pt"
+    spent = 0.0
+    step = 0
+    if state_path.exists():
+        state = torch.load(state_path, weights_only=True)
+        vae.load_state_dict(state["vae"])
+        optimizer.load_state_dict(state["optimizer"])
+        spent, step = state["spent"], state["step"]
+    names = {style: data.names_of(recipe.icons, style) for style in data.AUTOENCODER_STYLES}
+    icons = [icon for style, all_names in names.items() for icon in data.draw_icons(recipe.icons, style, all_names[:: recipe.vae_thinning])]
+    unseen = pictures_of_held_out_style(recipe)
+    rng = np.random.default_rng(recipe.seed + step)
+    budget = recipe.vae_minutes * 60
+    started = time.monotonic() - spent
+    while (elapsed := time.monotonic() - started) < budget:
+        for group in optimizer.param_groups:
+            group["lr"] = recipe.vae_lr * min(1, (step + 1) / 100) * max(0.02, 0.5 * (1 + math.cos(math.pi * elapsed / budget)))
+        pixels = random_pictures(icons, recipe.vae_batch, recipe.size_px, rng)
+        if elapsed < WHOLE_PICTURES_FROM * budget:
+            pixels = random_crop(pixels, recipe.size_px // 2, rng)
+        posterior = vae.encode(pixels).latent_dist
+        decoded = vae.decode(posterior.sample()).sample
+        kl = posterior.kl().mean() / posterior.mean[0].numel()
+        loss = reconstruction_loss(decoded, pixels) + KL_WEIGHT * kl
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(vae.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        step += 1
+        if step % 200 == 0:
+            figure = held_out_psnr(vae, unseen)
+            print(f"vae step {step} {elapsed / 60:.1f} min loss {loss.item():.4f} held-out PSNR {figure:.2f} dB", flush=True)
+            torch.save({"vae": vae.state_dict(), "optimizer": optimizer.state_dict(), "spent": elapsed, "step": step}, state_path)
+    save_autoencoder(vae, icons, recipe, out)
+    print(json.dumps({"held_out_psnr_db": held_out_psnr(vae, unseen), "steps": step}), flush=True)
+
+
+@torch.no_grad()
+def save_autoencoder(vae: AutoencoderKL, icons: list[data.Icon], recipe: Recipe, out: Path) -> None:
+    """Set the scaling factor so that latents have unit variance (as SD's does) and write diffusers' layout."""
+    pixels = random_pictures(icons, 256, recipe.size_px, np.random.default_rng(recipe.seed))
+    latents = torch.cat([vae.encode(chunk).latent_dist.mean for chunk in pixels.split(32)])
+    vae.register_to_config(scaling_factor=float(1 / latents.std()), sample_size=recipe.size_px)
+    vae.to(memory_format=torch.contiguous_format).save_pretrained(out / "vae")
+
+
+def random_pictures(icons: list[data.Icon], count: int, size_px: int, rng: np.random.Generator) -> Tensor:
+    """(count, 3, H, W) in [-1, 1], channels last."""
+    colours = list(data.BACKGROUNDS)
+    pictures = [
+        data.compose(icons[rng.integers(len(icons))], colours[rng.integers(len(colours))], size_px=size_px, rng=rng) for _ in range(count)
+    ]
+    return to_tensor(np.stack([np.asarray(picture) for picture in pictures]))
+
+
+def random_crop(pixels: Tensor, side: int, rng: np.random.Generator) -> Tensor:
+    """(B, 3, H, W) -> (B, 3, side, side), the same place for the whole batch."""
+    y, x = (int(rng.integers(0, length - side + 1)) for length in pixels.shape[2:])
+    return pixels[:, :, y : y + side, x : x + side].contiguous(memory_format=torch.channels_last)
+
+
+def to_tensor(pictures: np.ndarray) -> Tensor:
+    """(B, H, W, 3) uint8 -> (B, 3, H, W) in [-1, 1]."""
+    return torch.from_numpy(pictures).permute(0, 3, 1, 2).float().div(127.5).sub(1).contiguous(memory_format=torch.channels_last)
+
+
+def pictures_of_held_out_style(recipe: Recipe) -> Tensor:
+    """(64, 3, H, W): a fixed choice from the style that nothing is trained on."""
+    names = data.names_of(recipe.icons, data.HELD_OUT_STYLE)
+    return random_pictures(data.draw_icons(recipe.icons, data.HELD_OUT_STYLE, names[:: len(names) // 64]), 64, recipe.size_px, np.random.default_rng(1))
+
+
+@torch.no_grad()
+def held_out_psnr(vae: AutoencoderKL, pixels: Tensor) -> float:
+    """PSNR of encode-decode at the posterior's mean."""
+    return psnr(vae.decode(vae.encode(pixels).latent_dist.mean).sample, pixels)
