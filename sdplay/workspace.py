@@ -74,7 +74,8 @@ def write_atomically(path: Path, content: bytes | str) -> None:
             file.write(raw)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(beside, path)
+        Path(beside).chmod(0o644)
+        Path(beside).replace(path)
     except BaseException:
         Path(beside).unlink(missing_ok=True)
         raise
@@ -97,7 +98,7 @@ def folder_written_atomically(path: Path) -> Iterator[Path]:
         sync_folder(beside)
         if path.exists():
             shutil.rmtree(path)
-        os.replace(beside, path)
+        Path(beside).replace(path)
     except BaseException:
         shutil.rmtree(beside, ignore_errors=True)
         raise

@@ -1,0 +1,1 @@
+"""The recipe that made presets/mini: icons, autoencoder, words, denoiser."""

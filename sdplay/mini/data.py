@@ -27,6 +27,8 @@ PACKAGES = (*AUTOENCODER_STYLES, HELD_OUT_STYLE)
 ICON_PX = 128
 """Side at which icons are drawn and cached; compositions shrink them to the model's size."""
 
+XLINK = "http://www.w3.org/1999/xlink"
+
 BACKGROUNDS = {
     "white": (255, 255, 255),
     "gray": (128, 128, 128),
@@ -39,6 +41,7 @@ BACKGROUNDS = {
     "purple": (150, 95, 205),
     "pink": (250, 165, 200),
 }
+
 
 @dataclass(frozen=True)
 class Icon:
@@ -76,7 +79,8 @@ def draw_icons(folder: Path, style: str, names: list[str]) -> list[Icon]:
     for name in names:
         entry = sheet["icons"][name]
         box = [entry.get(key, sheet.get(key, default)) for key, default in (("left", 0), ("top", 0), ("width", 16), ("height", 16))]
-        svg = f'<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" viewBox="{" ".join(map(str, box))}">{entry["body"]}</svg>'
+        view_box = " ".join(map(str, box))
+        svg = f'<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="{XLINK}" viewBox="{view_box}">{entry["body"]}</svg>'
         png = bytes(resvg_py.svg_to_bytes(svg_string=svg, width=ICON_PX, height=ICON_PX))
         picture = Image.open(BytesIO(png)).convert("RGBA")
         square = Image.new("RGBA", (ICON_PX, ICON_PX))

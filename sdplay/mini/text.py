@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -18,8 +19,8 @@ COMMON_WORDS = """
 a an the of in on and with by at to for from over under two three many small big large tiny next beside photo picture
 painting drawing icon emoji sticker logo pattern simple cute flat detailed colourful colorful bright dark pastel art cartoon
 illustration style background plain portrait close up view front side left right tilted sitting standing wearing holding
-white gray black red orange yellow green blue purple pink brown gold silver happy sad angry smiling sleeping old new
-""".split()
+brown gold silver happy sad angry smiling sleeping old new
+"""
 
 
 def build_tokenizer(icons: Path, vocabulary: int) -> CLIPTokenizer:
@@ -30,7 +31,7 @@ def build_tokenizer(icons: Path, vocabulary: int) -> CLIPTokenizer:
     names = [data.words(name) for style in data.AUTOENCODER_STYLES for name in data.names_of(icons, style)]
     trained = [data.words(name) for name in data.trained_names()]
     corpus = [word for text in names + trained * 50 for word in re.findall(r"[a-z]+", text.lower())]
-    corpus += [word for word in [*COMMON_WORDS, *data.TRAINED_STYLES, *data.BACKGROUNDS] for _ in range(200)]
+    corpus += [word for word in [*COMMON_WORDS.split(), *data.TRAINED_STYLES, *data.BACKGROUNDS] for _ in range(200)]
     learner = Tokenizer(models.BPE(end_of_word_suffix="</w>"))
     learner.normalizer = Lowercase()
     learner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -65,6 +66,4 @@ def new_text_encoder(tokenizer: CLIPTokenizer) -> CLIPTextModel:
 
 
 def _merges(learner: Tokenizer) -> list[tuple[str, str]]:
-    import json
-
     return [tuple(pair) for pair in json.loads(learner.to_str())["model"]["merges"]]

@@ -185,7 +185,10 @@ def train_denoiser(recipe: Recipe, out: Path) -> None:
         follow(averages, weights, min(recipe.ema_decay, (1 + step) / (10 + step)))
         running = loss.item() if step == first + 1 else 0.98 * running + 0.02 * loss.item()
         if step % 50 == 0:
-            print(f"unet step {step}/{recipe.unet_steps} loss {running:.4f} {(time.monotonic() - started) / (step - first):.2f} s/step", flush=True)
+            print(
+                f"unet step {step}/{recipe.unet_steps} loss {running:.4f} {(time.monotonic() - started) / (step - first):.2f} s/step",
+                flush=True,
+            )
         if step % recipe.save_every == 0 or step == recipe.unet_steps:
             state = {"modules": modules.state_dict(), "optimizer": optimizer.state_dict(), "averages": averages, "step": step}
             torch.save(state, out / "unet.pt.new")

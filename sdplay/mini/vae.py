@@ -127,7 +127,9 @@ def to_tensor(pictures: np.ndarray) -> Tensor:
 def pictures_of_held_out_style(recipe: Recipe) -> Tensor:
     """(64, 3, H, W): a fixed choice from the style that nothing is trained on."""
     names = data.names_of(recipe.icons, data.HELD_OUT_STYLE)
-    return random_pictures(data.draw_icons(recipe.icons, data.HELD_OUT_STYLE, names[:: len(names) // 64]), 64, recipe.size_px, np.random.default_rng(1))
+    return random_pictures(
+        data.draw_icons(recipe.icons, data.HELD_OUT_STYLE, names[:: len(names) // 64]), 64, recipe.size_px, np.random.default_rng(1)
+    )
 
 
 @torch.no_grad()

@@ -1,0 +1,91 @@
+"""What a comparison's column or a drawing's adapter is, as a user writes it: `base`, `RUN`, `RUN@STEP`, `FILE`, each with `:STRENGTH`."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from sdplay.errors import AdapterError, ConfigError, RunError
+from sdplay.runs import Run, open_run
+
+BASE = "base"
+MAX_STRENGTH = 4.0
+_STRENGTH = re.compile(r"^(?P<what>.+?):(?P<strength>-?[0-9.]+(e-?[0-9]+)?)$")
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column: the base alone (`path` None), or an adapter file at a strength."""
+
+    label: str
+    path: Path | None = None
+    strength: float = 1.0
+    run_id: str = ""
+    step: int | None = None
+
+
+def parse_column(text: str, runs_folder: Path) -> Column:
+    """Find what `text` names. Raises RunError, AdapterError or ConfigError with what to write instead."""
+    what, strength = _split_strength(text.strip())
+    if what == BASE:
+        return Column(BASE)
+    if what.endswith(".safetensors"):
+        path = Path(what).expanduser()
+        if not path.is_file():
+            raise AdapterError(f"There is no file {what!r}.", "Give a run, or the path of a .safetensors file.")
+        return Column(_label(path.stem, strength), path.resolve(), strength)
+    run_text, _, step_text = what.partition("@")
+    run = open_run(runs_folder, run_text)
+    step = _step(run, step_text)
+    label = run.id if step is None else f"{run.id}@{step}"
+    return Column(_label(label, strength), adapter_of(run, step), strength, run.id, step)
+
+
+def adapter_of(run: Run, step: int | None) -> Path:
+    """The adapter file of a run at a checkpoint, or its latest. Raises RunError if there is none (yet)."""
+    if step is None:
+        final = run.folder / "out" / f"{run.id}.safetensors"
+        steps = checkpoint_steps(run)
+        if final.is_file():
+            return final
+        if not steps:
+            raise RunError(f"Run {run.id} has no checkpoint yet.", "Wait for its first one, or choose another run.")
+        step = steps[-1]
+    path = run.folder / "checkpoints" / str(step) / "adapter.safetensors"
+    if not path.is_file():
+        steps = ", ".join(map(str, checkpoint_steps(run))) or "none"
+        raise RunError(f"Run {run.id} has no checkpoint at step {step}.", f"Its checkpoints: {steps}.")
+    return path
+
+
+def checkpoint_steps(run: Run) -> list[int]:
+    """Steps whose adapter is on disk, rising."""
+    return sorted(int(path.parent.name) for path in run.folder.glob("checkpoints/[0-9]*/adapter.safetensors"))
+
+
+def _split_strength(text: str) -> tuple[str, float]:
+    found = _STRENGTH.match(text)
+    if not found:
+        return text, 1.0
+    try:
+        strength = float(found["strength"])
+    except ValueError:
+        raise ConfigError(f"The strength in {text!r} is not a number.", "Write it like RUN:0.8.") from None
+    if not -MAX_STRENGTH <= strength <= MAX_STRENGTH:
+        raise ConfigError(
+            f"The strength {strength:g} in {text!r} is out of range.", f"Use a strength from -{MAX_STRENGTH:g} to {MAX_STRENGTH:g}."
+        )
+    return found["what"], strength
+
+
+def _step(run: Run, text: str) -> int | None:
+    if not text:
+        return None
+    if not text.isdigit():
+        raise ConfigError(f"{text!r} is not a step.", f"Write it like {run.id}@50.")
+    return int(text)
+
+
+def _label(what: str, strength: float) -> str:
+    return what if strength == 1 else f"{what} x {strength:g}"

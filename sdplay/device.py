@@ -1,0 +1,85 @@
+"""Which device computes, and in what precision."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sdplay.errors import DeviceError
+
+if TYPE_CHECKING:
+    import torch
+
+
+@dataclass(frozen=True)
+class Device:
+    """A device and its name for people."""
+
+    kind: str
+    """cuda, mps or cpu: torch's word."""
+    label: str
+
+    @property
+    def torch_device(self) -> torch.device:
+        """As torch takes it."""
+        import torch
+
+        return torch.device(self.kind)
+
+    def autocast(self, mixed_precision: str) -> AbstractContextManager[object]:
+        """bfloat16 arithmetic where the hardware has it; nothing on the CPU, where it is far slower than float32."""
+        import torch
+
+        if mixed_precision == "auto" and self.kind == "cuda" and torch.cuda.is_bf16_supported():
+            return torch.autocast("cuda", dtype=torch.bfloat16)
+        return nullcontext()
+
+
+def best_device() -> Device:
+    """CUDA, then Apple's MPS, then the CPU."""
+    import torch
+
+    if torch.cuda.is_available():
+        free, total = torch.cuda.mem_get_info()
+        return Device("cuda", f"{torch.cuda.get_device_name()} ({free / 2**30:.0f} of {total / 2**30:.0f} GB free)")
+    if torch.backends.mps.is_available():
+        return Device("mps", "Apple GPU")
+    return Device("cpu", f"CPU, {torch.get_num_threads()} threads")
+
+
+def prepare_thread() -> None:
+    """Once per computing thread: tiny numbers count as zero, which keeps the CPU from slowing down on them."""
+    import torch
+
+    torch.set_flush_denormal(True)
+
+
+@contextmanager
+def explained_memory_errors(what: str) -> Iterator[None]:
+    """Turn an out-of-memory error into advice."""
+    import torch
+
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        message = str(error).split(". ")[0]
+    else:
+        return
+    # Outside the except block, so that the traceback no longer holds the tensors.
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    raise DeviceError(f"Not enough memory while {what}: {message}.", "Lower the batch size or the picture size, and try again.")
+
+
+def require_disk(folder: Path, needed_bytes: int) -> None:
+    """Raise DeviceError when `folder`'s disk has less than `needed_bytes` left."""
+    free = shutil.disk_usage(folder).free
+    if free < needed_bytes:
+        raise DeviceError(
+            f"The disk has {free / 2**20:.0f} MB left; this needs about {needed_bytes / 2**20:.0f} MB.",
+            "Delete old runs, or set SDPLAY_HOME to a folder on a larger disk.",
+        )

@@ -1,0 +1,451 @@
+"""The one door: the page, the command line and the API ask this object and nothing else.
+
+One worker thread owns the accelerator. Training runs wait in a queue; pictures and comparisons slip in between two
+training steps. Everything a run must not forget is in its run folder, so any number of engines may look at it.
+"""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import threading
+import traceback
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from filelock import FileLock, Timeout
+
+from sdplay import hub, templates
+from sdplay.columns import Column, parse_column
+from sdplay.compare import Comparison, Drawing, create_comparison, draw_comparison, list_comparisons, open_comparison, set_status
+from sdplay.config import CompareConfig, GenerateConfig, TrainConfig, parse
+from sdplay.data import Dataset, DatasetStore
+from sdplay.errors import Cancelled, ConfigError, RunError, SdplayError
+from sdplay.events import Failed, Phase, RunState, Submitted
+from sdplay.methods import parse_train_config
+from sdplay.presets import load_training_presets
+from sdplay.runs import Run, RunLog, create_run, list_runs, open_run
+from sdplay.workspace import Workspace, slug
+
+if TYPE_CHECKING:
+    from sdplay.device import Device
+    from sdplay.families import Family, Parts, TokenCount
+
+LOG = logging.getLogger("sdplay")
+UNEXPECTED = "Something went wrong inside sdplay"
+MAX_CELLS = 400
+MAX_WAITING_RUNS = 20
+LOCK_SECONDS = 2.0
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A picture drawn on request."""
+
+    path: Path
+    prompt: str
+    seed: int
+
+
+@dataclass
+class _Work:
+    """A drawing that waits for the worker."""
+
+    base_model: str
+    do: Callable[[Parts, Family], object]
+    outcome: Future[object]
+
+
+@dataclass
+class _Loaded:
+    base: hub.Base
+    parts: Parts
+    family: Family
+    device: Device
+
+
+class Engine:
+    """Submit, stop, resume, draw, compare, list. Every method may be called from any thread and returns at once, except `draw`."""
+
+    def __init__(self, workspace: Workspace) -> None:
+        self.workspace = workspace
+        self.datasets = DatasetStore(workspace.datasets)
+        self._runs: deque[str] = deque()
+        self._drawings: deque[_Work] = deque()
+        self._locks: dict[str, FileLock] = {}
+        self._cancelled: set[str] = set()
+        self._states: dict[str, tuple[int, bool, RunState]] = {}
+        self._wakeup = threading.Condition()
+        self._worker: threading.Thread | None = None
+        self._loaded: _Loaded | None = None
+        self._closing = False
+
+    # ---- runs
+
+    def submit(self, values: Mapping[str, object], *, name: str = "") -> str:
+        """Check a training config and queue it. Returns the run's id. Raises SdplayError; then nothing was written."""
+        config = parse_train_config(values)
+        check_train_config(config)
+        dataset = self.datasets.open(config.dataset)
+        if not dataset.examples:
+            raise ConfigError(f"The data set {dataset.name!r} has no pictures.", "Add at least one, better 10 to 20.")
+        with self._wakeup:
+            if len(self._runs) >= MAX_WAITING_RUNS:
+                raise RunError(f"{MAX_WAITING_RUNS} runs are waiting already.", "Wait until one has ended, or stop one.")
+        facts = {"dataset": {"id": dataset.id, "name": dataset.name, "pictures": len(dataset.examples)}}
+        run = create_run(self.workspace.runs, config, name=name, facts=facts)
+        self._queue(run, config.steps)
+        return run.id
+
+    def resume(self, run_id: str) -> str:
+        """Let an interrupted, stopped or failed run go on from its newest checkpoint. Raises RunError if it cannot."""
+        run = self.run(run_id)
+        state = run.state()
+        if not state.ended:
+            raise RunError(f"Run {run.id} is {state.status}.", "Only a run that has ended can be resumed.")
+        if state.status == "finished":
+            raise RunError(f"Run {run.id} is finished: all {state.steps} steps are done.", "Train a new one with more steps.")
+        self._queue(run, parse_train_config(run.settings).steps)
+        return run.id
+
+    def stop(self, run_id: str) -> None:
+        """Ask a run to stop at its next step and keep what it has, whichever process trains it. Raises RunError."""
+        run = self.run(run_id)
+        state = run.state()
+        if state.ended:
+            raise RunError(f"Run {run.id} is {state.status} already.", "There is nothing to stop.")
+        run.request_stop()
+
+    def run(self, run_id: str) -> Run:
+        """A run by id or an unambiguous part of it, or `last`. Raises RunError."""
+        return open_run(self.workspace.runs, run_id)
+
+    def runs(self) -> list[Run]:
+        """Every run, newest first."""
+        return list_runs(self.workspace.runs)
+
+    def state(self, run: Run) -> RunState:
+        """Like `run.state()`, read again only when there is news."""
+        try:
+            size = (run.folder / "events.jsonl").stat().st_size
+        except FileNotFoundError:
+            return run.state()
+        held = run.id in self._locks or run.is_held()
+        known = self._states.get(run.id)
+        if known is None or known[:2] != (size, held):
+            known = (size, held, run.state())
+            self._states[run.id] = known
+        return known[2]
+
+    def active_run(self) -> Run | None:
+        """The run that trains or waits, the oldest first; None when nothing does."""
+        return next((run for run in reversed(self.runs()) if not self.state(run).ended), None)
+
+    def delete_run(self, run_id: str) -> None:
+        """Delete a run folder. Raises RunError while it is running."""
+        run = self.run(run_id)
+        if not run.state().ended:
+            raise RunError(f"Run {run.id} is still going.", "Stop it first.")
+        shutil.rmtree(run.folder)
+
+    def export(self, run_id: str, path: Path) -> Path:
+        """Copy what a run (or RUN@STEP) learned to a .safetensors file that other programs read. Raises SdplayError."""
+        column = parse_column(run_id, self.workspace.runs)
+        if column.path is None:
+            raise RunError("The base has no adapter to export.", "Give a run.")
+        target = path / f"{column.run_id or column.path.stem}.safetensors" if path.is_dir() else path
+        if target.suffix != ".safetensors":
+            raise ConfigError(f"{target.name!r} does not end in .safetensors.", "Name the file like lora.safetensors.")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(column.path, target)
+        return target
+
+    # ---- drawing
+
+    def draw(self, prompts: Sequence[str], seeds: Sequence[int], values: Mapping[str, object], *, adapter: str = "base",
+             base_model: str = hub.MINI, folder: Path | None = None) -> list[Drawn]:  # fmt: skip
+        """Draw prompts x seeds, wait for it, return the PNGs. `values` are GenerateConfig's. Raises SdplayError."""
+        config = parse(GenerateConfig, values)
+        grid = parse(
+            CompareConfig, {"base_model": base_model, "columns": (adapter,), "prompts": prompts, "seeds": seeds, "drawing": config}
+        )
+        column = parse_column(adapter, self.workspace.runs)
+        target = folder or self.workspace.pictures
+        return self._work(base_model, lambda parts, family: _draw_shots(parts, family, grid, column, target)).result()  # type: ignore[return-value]
+
+    def compare(self, values: Mapping[str, object]) -> str:
+        """Queue a comparison grid; `values` are CompareConfig's. Returns its id. Raises SdplayError; then nothing was written."""
+        config = parse(CompareConfig, values)
+        if config.num_cells > MAX_CELLS:
+            raise ConfigError(
+                f"The grid has {config.num_cells} pictures; {MAX_CELLS} are the most.", "Take fewer columns, prompts or seeds."
+            )
+        columns = [parse_column(text, self.workspace.runs) for text in config.columns]
+        if len({column.label for column in columns}) < len(columns):
+            raise ConfigError("A column is there twice.", "Take one of them away.")
+        comparison = create_comparison(self.workspace.comparisons, config, columns)
+        self._work(config.base_model, lambda parts, family: self._draw_comparison(comparison, columns, parts, family), comparison.id)
+        return comparison.id
+
+    def comparison(self, comparison_id: str) -> Comparison:
+        """A comparison as it is now; one that no process draws any more is failed. Raises RunError."""
+        return open_comparison(self.workspace.comparisons, comparison_id)
+
+    def comparisons(self) -> list[str]:
+        """Ids of all comparisons, newest first."""
+        return list_comparisons(self.workspace.comparisons)
+
+    def comparison_folder(self, comparison_id: str) -> Path:
+        """Where a comparison's files are. Raises RunError."""
+        return self.workspace.comparisons / self.comparison(comparison_id).id
+
+    def cancel_comparison(self, comparison_id: str) -> None:
+        """Stop drawing; finished cells stay."""
+        self._cancelled.add(self.comparison(comparison_id).id)
+
+    def count_tokens(self, base_model: str, texts: Sequence[str]) -> list[TokenCount]:
+        """How a base reads texts. Raises ModelError."""
+        from sdplay.families import family
+
+        base = hub.find_base(base_model)
+        return family(base.family).count_tokens(base.folder, texts)
+
+    def dataset(self, dataset_id: str) -> Dataset:
+        """A data set by id. Raises DataError."""
+        return self.datasets.open(dataset_id)
+
+    def training_presets(self) -> dict[str, dict[str, object]]:
+        """The shipped training presets' settings by name."""
+        return {name: dict(preset.config) for name, preset in load_training_presets().items()}
+
+    def wait(self, run_id: str, *, tick: Callable[[RunState], None] | None = None, seconds: float = 0.2) -> RunState:
+        """Block until a run has ended; `tick` sees its state every `seconds`."""
+        import time
+
+        run = self.run(run_id)
+        while True:
+            state = self.state(run)
+            if tick:
+                tick(state)
+            if state.ended:
+                return state
+            time.sleep(seconds)
+
+    def close(self) -> None:
+        """End the worker after what it is doing; a training run is asked to stop and keeps a checkpoint."""
+        with self._wakeup:
+            self._closing = True
+            self._wakeup.notify_all()
+        if self._worker and self._worker is not threading.current_thread():
+            self._worker.join()
+
+    # ---- the worker
+
+    def _queue(self, run: Run, steps: int) -> None:
+        lock = FileLock(run.folder / "lock", thread_local=False)
+        try:
+            lock.acquire(timeout=LOCK_SECONDS)
+        except Timeout:
+            raise RunError(f"Run {run.id} is in another program's hands.", "Wait until that has ended.") from None
+        (run.folder / "stop").unlink(missing_ok=True)
+        RunLog(run).append(Submitted(steps=steps))
+        with self._wakeup:
+            self._locks[run.id] = lock
+            self._runs.append(run.id)
+            self._wakeup.notify_all()
+        self._start_worker()
+
+    def _work(self, base_model: str, do: Callable[[Parts, Family], object], comparison_id: str = "") -> Future[object]:
+        work = _Work(base_model, do, Future())
+        if comparison_id:
+            work.outcome.add_done_callback(lambda done: self._record_failure(comparison_id, done))
+        with self._wakeup:
+            self._drawings.append(work)
+            self._wakeup.notify_all()
+        self._start_worker()
+        return work.outcome
+
+    def _start_worker(self) -> None:
+        with self._wakeup:
+            if self._worker is None or not self._worker.is_alive():
+                self._worker = threading.Thread(target=self._serve, name="sdplay-worker", daemon=True)
+                self._worker.start()
+
+    def _serve(self) -> None:
+        from sdplay.device import prepare_thread
+
+        prepare_thread()
+        while True:
+            with self._wakeup:
+                self._wakeup.wait_for(lambda: self._closing or self._drawings or self._runs)
+                if self._closing:
+                    return
+                work = self._drawings.popleft() if self._drawings else None
+                run_id = None if work else self._runs.popleft()
+            if work:
+                self._serve_drawing(work)
+            elif run_id:
+                self._serve_run(Run(self.workspace.runs / run_id))
+
+    def _serve_drawing(self, work: _Work) -> None:
+        from sdplay.device import explained_memory_errors
+
+        try:
+            loaded = self._load(work.base_model)
+            with explained_memory_errors("drawing"):
+                work.outcome.set_result(work.do(loaded.parts, loaded.family))
+        except Exception as error:  # the asker gets it, whatever it is
+            work.outcome.set_exception(_explained(error))
+
+    def _serve_drawings_between_steps(self, base_model: str) -> bool:
+        """Draw what waits for the base that is in use; other bases wait until the run has ended."""
+        served = False
+        while work := self._next_drawing(base_model):
+            self._serve_drawing(work)
+            served = True
+        return served
+
+    def _next_drawing(self, base_model: str) -> _Work | None:
+        with self._wakeup:
+            for work in self._drawings:
+                if work.base_model == base_model:
+                    self._drawings.remove(work)
+                    return work
+        return None
+
+    def _serve_run(self, run: Run) -> None:
+        """Train; whatever happens ends as an event, and the lock is given back."""
+        log = RunLog(run)
+        try:
+            with _log_file(run.folder / "log.txt"):
+                try:
+                    self._train(run, log)
+                except Exception as error:  # becomes the run's failure, which the page shows
+                    explained = _explained(error)
+                    if explained is not error:
+                        self._loaded = None  # what it left on the base is unknown: load it afresh
+                    log.append(Failed(message=explained.message, hint=explained.hint))
+        finally:
+            self._locks.pop(run.id).release()
+
+    def _train(self, run: Run, log: RunLog) -> None:
+        from sdplay import train
+        from sdplay.device import explained_memory_errors, require_disk
+        from sdplay.methods import method
+
+        config = parse_train_config(run.settings)
+        require_disk(run.folder, 200 * 2**20)
+        log.append(Phase(name="loading the base model"))
+        loaded = self._load(config.base_model, lambda what, done, total: log.append(Phase(name=what, done=done, total=total)))
+        job = train.Job(
+            run=run,
+            config=config,
+            examples=self.datasets.open(config.dataset).examples,
+            parts=loaded.parts,
+            family=loaded.family,
+            method=method(config.method),
+            device=loaded.device,
+            cache_folder=self.workspace.cache,
+        )
+        hooks = train.Hooks(
+            emit=log.append,
+            stop_requested=lambda: self._closing or run.stop_requested,
+            between_steps=lambda: self._serve_drawings_between_steps(config.base_model),
+        )
+        with explained_memory_errors("training"):
+            train.train(job, hooks)
+
+    def _load(self, source: str, on_progress: hub.Progress | None = None) -> _Loaded:
+        """The base model, loaded once and kept until another is asked for. Worker thread only."""
+        from sdplay.device import best_device
+        from sdplay.families import family
+
+        if self._loaded is None or self._loaded.base.source != source:
+            base = hub.find_base(source, on_progress=on_progress)
+            self._loaded = None
+            device = best_device()
+            chosen = family(base.family)
+            self._loaded = _Loaded(base, chosen.load(base.folder, device, source=source), chosen, device)
+        return self._loaded
+
+    def _draw_comparison(self, comparison: Comparison, columns: Sequence[Column], parts: Parts, family: Family) -> Comparison:
+        drawing = Drawing(
+            folder=self.workspace.comparisons / comparison.id,
+            columns=columns,
+            parts=parts,
+            family=family,
+            cancelled=lambda: comparison.id in self._cancelled or self._closing,
+        )
+        return draw_comparison(comparison, drawing)
+
+    def _record_failure(self, comparison_id: str, outcome: Future[object]) -> None:
+        error = outcome.exception()
+        if error is None:
+            return
+        comparison = open_comparison(self.workspace.comparisons, comparison_id)
+        status = "cancelled" if isinstance(error, Cancelled) else "failed"
+        set_status(self.workspace.comparisons, comparison, status, str(error))
+
+
+def check_train_config(config: TrainConfig) -> None:
+    """What one field alone cannot say. Raises ConfigError or TemplateError."""
+    for template in (*config.caption_templates, *config.sample_prompts):
+        templates.check(template)
+    if not config.dataset:
+        raise ConfigError("No data set is chosen.", "Choose one, or make one from your pictures.")
+    if config.warmup_steps >= config.steps:
+        raise ConfigError(f"The warm-up ({config.warmup_steps} steps) is as long as the run ({config.steps}).", "Lower Warm-up steps.")
+    used = {name for template in config.caption_templates for name in templates.uses(template)}
+    if "token" in used and not config.token:
+        raise ConfigError("The training templates use {token}, but there is no trigger word.", "Give a made-up word, such as sks-fox.")
+
+
+def _draw_shots(parts: Parts, family: Family, grid: CompareConfig, column: Column, folder: Path) -> list[Drawn]:
+    from sdplay import sample
+    from sdplay.export import read_lora
+
+    shots = [sample.Shot(prompt, seed) for prompt in grid.prompts for seed in grid.seeds]
+    lora = read_lora(column.path) if column.path else None
+    drawn = []
+    with sample.using(parts, lora, column.strength):
+        for shot, picture in zip(shots, sample.draw(parts, family, shots, grid.drawing), strict=True):
+            path = _free_path(folder, f"{slug(shot.prompt) or 'picture'}-s{shot.seed}")
+            settings = {**grid.drawing.model_dump(), "prompt": shot.prompt, "seed": shot.seed, "base_model": grid.base_model}
+            sample.write_png(path, picture, {**settings, "adapter": column.label})
+            drawn.append(Drawn(path, shot.prompt, shot.seed))
+    return drawn
+
+
+def _free_path(folder: Path, stem: str) -> Path:
+    path, number = folder / f"{stem}.png", 1
+    while path.exists():
+        number += 1
+        path = folder / f"{stem}-{number}.png"
+    return path
+
+
+def _explained(error: Exception) -> SdplayError:
+    """What a user is told; the traceback goes to the log."""
+    if isinstance(error, SdplayError):
+        return error
+    LOG.error("%s", "".join(traceback.format_exception(error)))
+    return SdplayError(
+        f"{UNEXPECTED}: {type(error).__name__}: {str(error)[:300]}", "The run's log.txt has the full report; please send it in."
+    )
+
+
+@contextmanager
+def _log_file(path: Path) -> Iterator[None]:
+    handler = logging.FileHandler(path, encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    LOG.addHandler(handler)
+    try:
+        yield
+    finally:
+        LOG.removeHandler(handler)
+        handler.close()

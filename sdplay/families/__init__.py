@@ -1,0 +1,109 @@
+"""What differs between base-model families, one file each.
+
+A family never imports another. Adding one is one file here whose module satisfies `Family`; it is found by its name.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    import torch
+    from diffusers import DiffusionPipeline
+    from torch import Tensor, nn
+
+    from sdplay.device import Device
+    from sdplay.diffusion.objective import Objective
+
+NAMES = ("sd15",)
+
+
+@dataclass
+class Parts:
+    """The loaded pieces of a pipeline. The base weights are frozen; adapters are added to `denoiser`."""
+
+    pipeline: DiffusionPipeline
+    denoiser: nn.Module
+    device: torch.device
+    size: int
+    """Side in px the base was made for."""
+    latent_factor: int
+    latent_channels: int
+    source: str
+    """What the user called it: `mini`, a Hub id, a folder."""
+    fingerprint: str
+    """Hash of the weights that turn pictures and text into numbers; keys of the caches contain it."""
+
+
+@dataclass(frozen=True)
+class Conditioning:
+    """What a family's `encode_prompts` makes and only its `predict` and `draw` read."""
+
+    hidden: Tensor
+    """(B, tokens, width)"""
+
+
+class Family(Protocol):
+    """What a module in this package provides. See sd15.py."""
+
+    NAME: str
+    TITLE: str
+    LORA_TARGETS: tuple[str, ...]
+
+    def identify(self, folder: Path) -> bool:
+        """Whether a folder in diffusers layout is of this family, by its configs."""
+
+    def load(self, folder: Path, device: Device, *, source: str) -> Parts:
+        """Read the weights as float32 onto the device. Raises ModelError."""
+
+    def encode_images(self, parts: Parts, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, 3, H, W) in [-1, 1] -> mean and standard deviation of the latents, each (B, C, h, w), scaled for the denoiser."""
+
+    def encode_prompts(self, parts: Parts, prompts: Sequence[str]) -> Conditioning:
+        """B texts -> conditioning of batch B."""
+
+    def objective(self, parts: Parts) -> Objective:
+        """The noise schedule the base was trained with."""
+
+    def predict(self, parts: Parts, x_t: Tensor, t: Tensor, conditioning: Conditioning) -> Tensor:
+        """The denoiser's answer, (B, C, h, w)."""
+
+    def draw(self, parts: Parts, request: DrawRequest) -> list[Tensor]:
+        """Pictures, each (3, H, W) in [0, 1]."""
+
+    def count_tokens(self, folder: Path, texts: Sequence[str]) -> list[TokenCount]:
+        """How the base reads the texts; needs the tokenizer only."""
+
+
+@dataclass(frozen=True)
+class DrawRequest:
+    """A batch of pictures that share settings. `conditioning`, `negative` and `seeds` have the same length B."""
+
+    conditioning: Conditioning
+    negative: Conditioning
+    seeds: tuple[int, ...]
+    steps: int
+    guidance_scale: float
+    size: int
+    cancelled: Callable[[], bool]
+    """Asked before every denoising step; True ends the drawing with Cancelled."""
+
+
+@dataclass(frozen=True)
+class TokenCount:
+    """How a base reads a text."""
+
+    tokens: tuple[str, ...]
+    """The tokens that are kept, without start and end."""
+    cut: tuple[str, ...]
+    """The tokens that do not fit."""
+    limit: int
+
+
+def family(name: str) -> Family:
+    """A family by its file's name."""
+    return importlib.import_module(f"sdplay.families.{name}")  # type: ignore[return-value]

@@ -1,0 +1,175 @@
+"""The run folder: everything about one training run that must survive a crash, a refresh or a second browser.
+
+<id>/config.yaml      the resolved config and versions; written once
+     events.jsonl     append-only, the only source of status
+     lock             held by the process that trains; the system frees it if that process dies
+     stop             exists when somebody asked the run to stop
+     samples/         <step>/<prompt>.png
+     checkpoints/     <step>/
+     out/             files for other programs
+     log.txt          what a developer wants to read
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import secrets
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from datetime import datetime
+from functools import cached_property
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from threading import Lock
+
+import yaml
+from filelock import FileLock, Timeout
+
+from sdplay import __version__
+from sdplay.config import TrainConfig
+from sdplay.errors import RunError
+from sdplay.events import Event, RunState, StopRequested, fold, read_event
+from sdplay.workspace import slug, write_atomically
+
+RUN_ID = re.compile(r"[0-9]{8}-[0-9]{6}-[a-z0-9-]{1,60}")
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run folder. Reading never waits for the process that trains."""
+
+    folder: Path
+
+    @property
+    def id(self) -> str:
+        """The folder's name, which is also what a user types."""
+        return self.folder.name
+
+    @cached_property
+    def manifest(self) -> dict[str, object]:
+        """config.yaml: `config`, `versions`, and facts about the base model and the data set."""
+        return yaml.safe_load((self.folder / "config.yaml").read_text(encoding="utf-8"))
+
+    @property
+    def settings(self) -> dict[str, object]:
+        """The config as it was resolved, as plain values."""
+        config = self.manifest.get("config")
+        return config if isinstance(config, dict) else {}
+
+    def events(self) -> Iterator[Event]:
+        """Every event that was written whole and is of a known type."""
+        try:
+            lines = (self.folder / "events.jsonl").read_bytes().splitlines()
+        except FileNotFoundError:
+            return
+        for line in lines:
+            event = read_event(line)
+            if event is not None:
+                yield event
+
+    def state(self) -> RunState:
+        """Folded anew from disk. A run that should be going on, but whose lock is free, was interrupted."""
+        state = fold(self.events())
+        if state.ended or self.is_held():
+            return state
+        state = fold(self.events())  # it may have ended between the two looks
+        return state if state.ended else replace(state, status="interrupted", phase="")
+
+    def is_held(self) -> bool:
+        """Some living process has this run in hand."""
+        lock = FileLock(self.folder / "lock")
+        try:
+            lock.acquire(blocking=False)
+        except Timeout:
+            return True
+        lock.release()
+        return False
+
+    def request_stop(self) -> None:
+        """Ask the process that trains to stop at the next step and keep what it has."""
+        (self.folder / "stop").touch()
+        RunLog(self).append(StopRequested())
+
+    @property
+    def stop_requested(self) -> bool:
+        """Somebody asked."""
+        return (self.folder / "stop").exists()
+
+
+class RunLog:
+    """Appends events to a run. Each line is one write, so that readers see whole lines or a torn last one."""
+
+    def __init__(self, run: Run) -> None:
+        self.path = run.folder / "events.jsonl"
+        self._guard = Lock()
+
+    def append(self, event: Event) -> None:
+        """Write one event and hand it to the system; after a torn last line a new line is begun first."""
+        line = event.model_dump_json().encode() + b"\n"
+        with self._guard, self.path.open("ab+") as file:
+            if file.tell() and not _ends_with_newline(file):
+                line = b"\n" + line
+            file.write(line)
+
+
+def _ends_with_newline(file) -> bool:  # noqa: ANN001  the binary file of `open`, whose type has no short name
+    file.seek(-1, 2)
+    return file.read(1) == b"\n"
+
+
+def create_run(runs_folder: Path, config: TrainConfig, *, name: str = "", facts: dict[str, object] | None = None) -> Run:
+    """Make a run folder with its config.yaml. `name` becomes part of the id; `facts` are kept beside the config."""
+    label = slug(name) or slug(f"{config.method}-{config.token or config.dataset}") or config.method
+    stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
+    folder = runs_folder / f"{stamp}-{label}"
+    while True:
+        try:
+            folder.mkdir(parents=True)
+            break
+        except FileExistsError:
+            folder = runs_folder / f"{stamp}-{label[:48]}-{secrets.token_hex(2)}"
+    manifest = {"name": name, "config": config.model_dump(mode="json"), "versions": versions(), **(facts or {})}
+    write_atomically(folder / "config.yaml", yaml.safe_dump(manifest, sort_keys=False, allow_unicode=True))
+    return Run(folder)
+
+
+def open_run(runs_folder: Path, run_id: str) -> Run:
+    """A run by id, by the start or the end of its id, or `last`. Raises RunError if none or several fit."""
+    if run_id == "last":
+        newest = list_runs(runs_folder)[:1]
+        if not newest:
+            raise RunError("There is no run yet.", "Train one first.")
+        return newest[0]
+    if RUN_ID.fullmatch(run_id) and (runs_folder / run_id / "config.yaml").exists():
+        return Run(runs_folder / run_id)
+    fitting = [run for run in list_runs(runs_folder) if run_id and (run.id.startswith(run_id) or run.id.endswith(f"-{run_id}"))]
+    if len(fitting) == 1:
+        return fitting[0]
+    if fitting:
+        raise RunError(f"{run_id!r} fits {len(fitting)} runs: {', '.join(run.id for run in fitting[:5])}.", "Give the whole id.")
+    raise RunError(f"There is no run {run_id!r}.", "`sdplay runs` lists them.")
+
+
+def list_runs(runs_folder: Path) -> list[Run]:
+    """Every run, newest first."""
+    if not runs_folder.is_dir():
+        return []
+    folders = [path for path in runs_folder.iterdir() if RUN_ID.fullmatch(path.name) and (path / "config.yaml").exists()]
+    return [Run(path) for path in sorted(folders, reverse=True)]
+
+
+def versions() -> dict[str, str]:
+    """Versions of the packages that decide a result."""
+    found = {"sdplay": __version__}
+    for package in ("torch", "diffusers", "peft", "transformers"):
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def dump_events(run: Run) -> str:
+    """The event log as one JSON array, for programs."""
+    return json.dumps([event.model_dump(mode="json") for event in run.events()])

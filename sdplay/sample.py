@@ -1,0 +1,100 @@
+"""Prompts -> pictures, from a base model with or without an adapter."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from peft.tuners.tuners_utils import BaseTunerLayer
+from PIL import Image, PngImagePlugin
+from torch import Tensor
+
+from sdplay.config import GenerateConfig
+from sdplay.export import LoraFile, attached
+from sdplay.families import Conditioning, DrawRequest, Family, Parts
+from sdplay.workspace import write_atomically
+
+BATCH = 8
+"""Pictures drawn at once; more does not pay on small machines."""
+
+
+@dataclass(frozen=True)
+class Shot:
+    """One picture to draw."""
+
+    prompt: str
+    seed: int
+
+
+def never() -> bool:
+    """For drawings that nobody can cancel."""
+    return False
+
+
+@contextmanager
+def using(parts: Parts, lora: LoraFile | None, strength: float = 1.0) -> Iterator[None]:
+    """The base alone (`lora` None or strength 0), or with one adapter. Other adapters on it are off meanwhile."""
+    if lora is not None and strength != 0:
+        with attached(parts, lora, strength):
+            yield
+        return
+    switch_adapters_off(parts)
+    yield
+
+
+def switch_adapters_off(parts: Parts) -> None:
+    """The denoiser computes what the base computes, whatever is attached to it."""
+    for module in parts.denoiser.modules():
+        if isinstance(module, BaseTunerLayer):
+            module.enable_adapters(False)
+
+
+def draw(
+    parts: Parts, family: Family, shots: Sequence[Shot], config: GenerateConfig, *, cancelled: Callable[[], bool] = never
+) -> Iterator[Image.Image]:
+    """One picture per shot, in order, with whatever adapter is on. Raises Cancelled between denoising steps."""
+    texts = list(dict.fromkeys([config.negative_prompt, *(shot.prompt for shot in shots)]))
+    hidden = dict(zip(texts, family.encode_prompts(parts, texts).hidden, strict=True))
+    for start in range(0, len(shots), BATCH):
+        chunk = shots[start : start + BATCH]
+        request = DrawRequest(
+            conditioning=Conditioning(torch.stack([hidden[shot.prompt] for shot in chunk])),
+            negative=Conditioning(torch.stack([hidden[config.negative_prompt]] * len(chunk))),
+            seeds=tuple(shot.seed for shot in chunk),
+            steps=config.steps,
+            guidance_scale=config.guidance_scale,
+            size=config.size or parts.size,
+            cancelled=cancelled,
+        )
+        yield from map(to_picture, family.draw(parts, request))
+
+
+def to_picture(pixels: Tensor) -> Image.Image:
+    """(3, H, W) in [0, 1] -> RGB."""
+    return Image.fromarray((pixels.clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0).numpy().astype(np.uint8))
+
+
+def write_png(path: Path, picture: Image.Image, settings: Mapping[str, object]) -> None:
+    """Write a PNG that knows how it was made: `sdplay` holds the settings as JSON, `parameters` as other programs show them."""
+    chunks = PngImagePlugin.PngInfo()
+    chunks.add_itxt("sdplay", json.dumps(settings, ensure_ascii=False))
+    chunks.add_itxt("parameters", parameters_text(settings))
+    buffer = io.BytesIO()
+    picture.save(buffer, "PNG", pnginfo=chunks)
+    write_atomically(path, buffer.getvalue())
+
+
+def parameters_text(settings: Mapping[str, object]) -> str:
+    """The text that A1111 and its relatives read from a PNG."""
+    lines = [str(settings.get("prompt", ""))]
+    if settings.get("negative_prompt"):
+        lines.append(f"Negative prompt: {settings['negative_prompt']}")
+    named = {"Steps": "steps", "CFG scale": "guidance_scale", "Seed": "seed", "Size": "size", "Model": "base_model", "Adapter": "adapter"}
+    lines.append(", ".join(f"{label}: {settings[key]}" for label, key in named.items() if settings.get(key) not in (None, "")))
+    return "\n".join(lines)

@@ -1,0 +1,298 @@
+"""The training loop, in time order. It knows neither the family nor the method.
+
+Noise, timesteps and captions of a step come from generators seeded by (seed, step), the order of the pictures from
+(seed, epoch). So a resumed run is exactly the run that was not interrupted, and two runs with one seed share their noise.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from sdplay import checkpoint, sample, templates
+from sdplay.cache import Latents, encode_examples, encode_texts
+from sdplay.config import GenerateConfig, TrainConfig
+from sdplay.data import Example
+from sdplay.device import Device
+from sdplay.diffusion.objective import Objective, min_snr_weight, per_sample_loss, step_generator
+from sdplay.errors import DataError, DeviceError
+from sdplay.events import Artifact, Checkpoint, Event, Finished, Note, Phase, Samples, Started, Step, Stopped, Validation
+from sdplay.export import sha256_of
+from sdplay.families import Conditioning, Family, Parts
+from sdplay.methods import Method, Trainable
+from sdplay.runs import Run
+from sdplay.workspace import slug
+
+ORDER, VALIDATION = 1001, 1002
+"""Streams of random numbers beside the micro-batches of a step, which are numbered from 0."""
+VALIDATION_TIMESTEPS = (0.1, 0.3, 0.5, 0.7, 0.9)
+SMALLEST_SET_WITH_VALIDATION = 8
+
+
+@dataclass(frozen=True)
+class Hooks:
+    """What the loop asks and tells the outside."""
+
+    emit: Callable[[Event], None]
+    stop_requested: Callable[[], bool]
+    between_steps: Callable[[], bool]
+    """Lets waiting pictures through; True if another adapter was in use."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """Everything a run needs, loaded."""
+
+    run: Run
+    config: TrainConfig
+    examples: Sequence[Example]
+    parts: Parts
+    family: Family
+    method: Method
+    device: Device
+    cache_folder: Path
+
+
+@dataclass(frozen=True)
+class Material:
+    """What the loop draws batches from."""
+
+    train: Latents
+    held_out: Latents | None
+    captions: list[list[str]]
+    """For each training picture every text it may be shown with."""
+    held_out_captions: list[str]
+    conditioning: dict[str, Conditioning]
+    objective: Objective
+
+
+def train(job: Job, hooks: Hooks) -> None:
+    """Run from step 0 or the newest checkpoint to the end, or until a stop is asked for. Writes into the run folder."""
+    config = job.config
+    trainable = job.method.prepare(job.parts, job.family, config)
+    try:
+        optimizer = torch.optim.AdamW(
+            trainable.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=job.device.kind != "mps"
+        )
+        step = _resume(job, trainable, optimizer)
+        hooks.emit(Started(step=step, device=job.device.label))
+        material = prepare_material(job, hooks)
+        if step == 0:
+            _draw_samples(job, hooks, 0)
+        hooks.emit(Phase(name="training"))
+        while step < config.steps and not hooks.stop_requested():
+            started = time.perf_counter()
+            learning_rate = learning_rate_at(step, config)
+            loss = _one_step(job, material, trainable, optimizer, step=step, learning_rate=learning_rate)
+            step += 1
+            hooks.emit(Step(step=step, loss=loss, learning_rate=learning_rate, seconds=time.perf_counter() - started))
+            _now_and_then(job, hooks, material, step)
+            if step % config.checkpoint_every == 0 and step < config.steps:
+                _save_checkpoint(job, hooks, trainable, optimizer, step=step)
+            if hooks.between_steps():
+                trainable.activate()
+        _finish(job, hooks, trainable, optimizer, step=step)
+    finally:
+        trainable.detach()
+
+
+def prepare_material(job: Job, hooks: Hooks) -> Material:
+    """Split off the held-out pictures; compute or read latents and text embeddings."""
+    config = job.config
+    size = config.resolution or job.parts.size
+    held_out, train_examples = split(job.examples, config.validation_share, config.seed)
+    captions = [texts_for(example.caption, config) for example in train_examples]
+    held_out_captions = [texts_for(example.caption, config)[0] for example in held_out]
+
+    def say(name: str) -> Callable[[int, int], None]:
+        return lambda done, total: hooks.emit(Phase(name=name, done=done, total=total))
+
+    def latents(examples: Sequence[Example]) -> Latents:
+        return encode_examples(
+            examples, job.parts, job.family, size=size, folder=job.cache_folder / "latents", on_progress=say("encoding pictures")
+        )
+
+    texts = ["", *held_out_captions, *(text for choices in captions for text in choices)]
+    return Material(
+        train=latents(train_examples),
+        held_out=latents(held_out) if held_out else None,
+        captions=captions,
+        held_out_captions=held_out_captions,
+        conditioning=encode_texts(texts, job.parts, job.family, folder=job.cache_folder / "text", on_progress=say("encoding text")),
+        objective=job.family.objective(job.parts),
+    )
+
+
+def split(examples: Sequence[Example], share: float, seed: int) -> tuple[list[Example], list[Example]]:
+    """(held out, trained on). The choice depends on the pictures and the seed, not on their order."""
+    if not examples:
+        raise DataError("The data set has no pictures.", "Add at least one, better 10 to 20.")
+    count = round(share * len(examples)) if len(examples) >= SMALLEST_SET_WITH_VALIDATION else 0
+    by_key = sorted(examples, key=lambda example: example.key)
+    order = torch.randperm(len(by_key), generator=step_generator(seed, 0, VALIDATION)).tolist()
+    chosen = {by_key[index].key for index in order[:count]}
+    return [example for example in by_key if example.key in chosen], [example for example in by_key if example.key not in chosen]
+
+
+def texts_for(caption: str, config: TrainConfig) -> list[str]:
+    """Every text a picture may be shown with, from all templates."""
+    values = templates.Values(token=config.token, class_word=config.class_word, caption=caption, style=config.token)
+    return [text for template in config.caption_templates for text in templates.expand_all(template, values)]
+
+
+def learning_rate_at(step: int, config: TrainConfig) -> float:
+    """Linear warm-up, then constant, linear to zero, or half a cosine to zero."""
+    if step < config.warmup_steps:
+        return config.learning_rate * (step + 1) / config.warmup_steps
+    progress = (step - config.warmup_steps) / max(1, config.steps - config.warmup_steps)
+    shapes = {"constant": 1.0, "linear": 1 - progress, "cosine": 0.5 * (1 + math.cos(math.pi * progress))}
+    return config.learning_rate * shapes[config.lr_schedule]
+
+
+def indices_of(first: int, count: int, *, num_examples: int, seed: int) -> list[int]:
+    """Which pictures come at positions first ... first + count - 1 of the endless sequence of shuffled epochs."""
+    chosen = []
+    for position in range(first, first + count):
+        epoch, within = divmod(position, num_examples)
+        order = torch.randperm(num_examples, generator=step_generator(seed, epoch, ORDER))
+        chosen.append(int(order[within]))
+    return chosen
+
+
+def _resume(job: Job, trainable: Trainable, optimizer: torch.optim.Optimizer) -> int:
+    restored = checkpoint.newest_valid(job.run.folder / "checkpoints")
+    if restored is None:
+        return 0
+    trainable.load_weights(restored.weights)
+    checkpoint.load_optimizer(optimizer, restored.optimizer)
+    return restored.step
+
+
+def _one_step(
+    job: Job, material: Material, trainable: Trainable, optimizer: torch.optim.Optimizer, *, step: int, learning_rate: float
+) -> float:
+    """Add up the gradients of the micro-batches, then change the weights. Returns the mean loss."""
+    config = job.config
+    for group in optimizer.param_groups:
+        group["lr"] = learning_rate
+    total = 0.0
+    for micro in range(config.gradient_accumulation):
+        loss = _batch_loss(job, material, step=step, micro=micro) / config.gradient_accumulation
+        loss.backward()
+        total += loss.item()
+    if not math.isfinite(total):
+        raise DeviceError(f"The loss at step {step + 1} is not a number.", "Lower the learning rate, for example to half, and train again.")
+    torch.nn.utils.clip_grad_norm_(trainable.parameters(), config.max_grad_norm)
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
+    return total
+
+
+def _batch_loss(job: Job, material: Material, *, step: int, micro: int) -> Tensor:
+    """Error of one micro-batch: per picture, weighted by noise level, then averaged."""
+    config = job.config
+    random = step_generator(config.seed, step, micro)
+    first = (step * config.gradient_accumulation + micro) * config.batch_size
+    chosen = indices_of(first, config.batch_size, num_examples=len(material.captions), seed=config.seed)
+    mean, std = material.train.mean[chosen], material.train.std[chosen]
+    x0 = mean + std * torch.randn(mean.shape, generator=random)
+    eps = torch.randn(x0.shape, generator=random)
+    t = torch.randint(0, material.objective.num_timesteps, (len(x0),), generator=random)
+    conditioning = _stack([_draw_caption(material, index, config.caption_dropout, random) for index in chosen])
+    loss = _denoising_error(job, material.objective, (x0, eps, t), conditioning)
+    if config.min_snr_gamma is not None:
+        t = t.to(loss.device)
+        loss = loss * min_snr_weight(material.objective.snr(t), config.min_snr_gamma, material.objective.prediction)
+    return loss.mean()
+
+
+def _denoising_error(job: Job, objective: Objective, drawn: tuple[Tensor, Tensor, Tensor], conditioning: Conditioning) -> Tensor:
+    """(B,) error of the denoiser at x_t, unweighted."""
+    x0, eps, t = (tensor.to(job.parts.device) for tensor in drawn)
+    x_t = objective.add_noise(x0, eps, t).contiguous(memory_format=torch.channels_last)
+    with job.device.autocast(job.config.mixed_precision):
+        predicted = job.family.predict(job.parts, x_t, t, conditioning)
+    return per_sample_loss(predicted, objective.target(x0, eps, t))
+
+
+def _draw_caption(material: Material, index: int, dropout: float, random: torch.Generator) -> Conditioning:
+    dropped, choice = torch.rand(2, generator=random).tolist()
+    choices = material.captions[index]
+    return material.conditioning["" if dropped < dropout else choices[int(choice * len(choices))]]
+
+
+def _stack(conditioning: Sequence[Conditioning]) -> Conditioning:
+    return Conditioning(torch.cat([entry.hidden for entry in conditioning]))
+
+
+@torch.no_grad()
+def validation_loss(job: Job, material: Material) -> float | None:
+    """Mean error on the held-out pictures at fixed timesteps and fixed noise; None when nothing is held out."""
+    if material.held_out is None:
+        return None
+    x0 = material.held_out.mean
+    random = step_generator(job.config.seed, 0, VALIDATION)
+    conditioning = _stack([material.conditioning[text] for text in material.held_out_captions])
+    errors = []
+    for share in VALIDATION_TIMESTEPS:
+        t = torch.full((len(x0),), int(share * material.objective.num_timesteps))
+        errors.append(_denoising_error(job, material.objective, (x0, torch.randn(x0.shape, generator=random), t), conditioning))
+    return float(torch.stack(errors).mean())
+
+
+def _now_and_then(job: Job, hooks: Hooks, material: Material, step: int) -> None:
+    config = job.config
+    last = step == config.steps
+    if config.validate_every and (step % config.validate_every == 0 or last):
+        loss = validation_loss(job, material)
+        if loss is not None:
+            hooks.emit(Validation(step=step, loss=loss))
+    if last or (config.sample_every and step % config.sample_every == 0):
+        _draw_samples(job, hooks, step)
+        hooks.emit(Phase(name="training"))
+
+
+def _draw_samples(job: Job, hooks: Hooks, step: int) -> None:
+    """Every sample prompt with the config's sample seed, with the weights as they are now."""
+    config = job.config
+    values = templates.Values(token=config.token, class_word=config.class_word, style=config.token)
+    prompts = [templates.expand_one(prompt, values, 0) for prompt in config.sample_prompts]
+    if not prompts:
+        return
+    hooks.emit(Phase(name="sampling", total=len(prompts)))
+    drawing = GenerateConfig(
+        steps=config.sample_steps, guidance_scale=config.guidance_scale, size=config.resolution, negative_prompt=config.negative_prompt
+    )
+    shots = [sample.Shot(prompt, config.sample_seed) for prompt in prompts]
+    files = []
+    for index, (shot, picture) in enumerate(zip(shots, sample.draw(job.parts, job.family, shots, drawing), strict=True)):
+        file = f"samples/{step:06d}/{index:02d}-{slug(shot.prompt) or 'prompt'}.png"
+        settings = {**drawing.model_dump(), "prompt": shot.prompt, "seed": shot.seed, "base_model": config.base_model}
+        sample.write_png(job.run.folder / file, picture, {**settings, "adapter": f"{job.run.id}@{step}"})
+        files.append(file)
+    hooks.emit(Samples(step=step, prompts=tuple(prompts), files=tuple(files)))
+
+
+def _save_checkpoint(job: Job, hooks: Hooks, trainable: Trainable, optimizer: torch.optim.Optimizer, *, step: int) -> None:
+    checkpoint.write_checkpoint(job.run.folder / "checkpoints", step, trainable, optimizer)
+    hooks.emit(Checkpoint(step=step))
+
+
+def _finish(job: Job, hooks: Hooks, trainable: Trainable, optimizer: torch.optim.Optimizer, *, step: int) -> None:
+    """Keep what was learned, also after a stop. A run stopped before its first step has learned nothing to keep."""
+    if step:
+        hooks.emit(Phase(name="saving"))
+        _save_checkpoint(job, hooks, trainable, optimizer, step=step)
+        path = job.run.folder / "out" / f"{job.run.id}.safetensors"
+        trainable.save(path)
+        file = str(path.relative_to(job.run.folder))
+        hooks.emit(Artifact(file=file, format="diffusers LoRA", num_bytes=path.stat().st_size, sha256=sha256_of(path)))
+    else:
+        hooks.emit(Note(text="Stopped before the first step: nothing was learned."))
+    hooks.emit(Finished(step=step) if step == job.config.steps else Stopped(step=step))
