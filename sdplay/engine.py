@@ -25,12 +25,13 @@ from sdplay.columns import Column, parse_column
 from sdplay.compare import Comparison, Drawing, create_comparison, draw_comparison, list_comparisons, open_comparison, set_status
 from sdplay.config import CompareConfig, GenerateConfig, TrainConfig, parse
 from sdplay.data import Dataset, DatasetStore
-from sdplay.errors import Cancelled, ConfigError, RunError, SdplayError
+from sdplay.errors import Cancelled, ConfigError, DataError, RunError, SdplayError
 from sdplay.events import Failed, Phase, RunState, Submitted
 from sdplay.methods import parse_train_config
-from sdplay.presets import load_training_presets
+from sdplay.prompt_sets import PromptSet, load_prompt_sets, save_prompt_set
 from sdplay.runs import Run, RunLog, create_run, list_runs, open_run
-from sdplay.workspace import Workspace, slug
+from sdplay.sample_sets import Sample, load_samples
+from sdplay.workspace import PRESETS, Workspace, slug
 
 if TYPE_CHECKING:
     from sdplay.device import Device
@@ -215,13 +216,52 @@ class Engine:
         base = hub.find_base(base_model)
         return family(base.family).count_tokens(base.folder, texts)
 
+    def base_size(self, base_model: str) -> int:
+        """Side in px that a base was made for, read from its configs. Raises ModelError."""
+        from sdplay.families import family
+
+        base = hub.find_base(base_model)
+        return family(base.family).native_size(base.folder)
+
     def dataset(self, dataset_id: str) -> Dataset:
         """A data set by id. Raises DataError."""
         return self.datasets.open(dataset_id)
 
-    def training_presets(self) -> dict[str, dict[str, object]]:
-        """The shipped training presets' settings by name."""
-        return {name: dict(preset.config) for name, preset in load_training_presets().items()}
+    # ---- data sets and prompts
+
+    def samples(self) -> dict[str, Sample]:
+        """The sample data sets that ship with sdplay."""
+        return load_samples(PRESETS / "samples")
+
+    def sample_dataset(self, sample_id: str) -> Dataset:
+        """The user's copy of a sample data set, made when first asked for. Raises DataError."""
+        sample = self.samples().get(sample_id)
+        if sample is None:
+            raise DataError(f"There is no sample data set {sample_id!r}.", f"Choose one of: {', '.join(self.samples())}.")
+        made = next((dataset for dataset in self.datasets.list() if dataset.id.startswith(f"{slug(sample_id)}-")), None)
+        return made or self.datasets.create([sample.folder], name=sample_id)
+
+    def prompt_sets(self) -> dict[str, PromptSet]:
+        """The shipped prompt sets and the user's own; the user's win."""
+        return load_prompt_sets([PRESETS / "prompts", self.workspace.prompts])
+
+    def prompt_set(self, name: str) -> PromptSet:
+        """A prompt set by name. Raises ConfigError that lists the names."""
+        sets = self.prompt_sets()
+        if name not in sets:
+            raise ConfigError(f"There is no prompt set {name!r}.", f"Choose one of: {', '.join(sets)}.")
+        return sets[name]
+
+    def save_prompt_set(self, prompt_set: PromptSet) -> Path:
+        """Keep a prompt set under its name. Raises ConfigError."""
+        return save_prompt_set(self.workspace.prompts, prompt_set)
+
+    def token_warning(self, base_model: str, token: str) -> str | None:
+        """A sentence when a trigger word is no good for a base; None when it is fine. Raises ModelError."""
+        from sdplay.families import family
+
+        base = hub.find_base(base_model)
+        return templates.token_warning(token, family(base.family).ordinary_words(base.folder))
 
     def wait(self, run_id: str, *, tick: Callable[[RunState], None] | None = None, seconds: float = 0.2) -> RunState:
         """Block until a run has ended; `tick` sees its state every `seconds`."""
@@ -235,6 +275,15 @@ class Engine:
             if state.ended:
                 return state
             time.sleep(seconds)
+
+    def wait_for_step(self, run_id: str, step: int) -> RunState:
+        """Block until a run has reached a step or has ended."""
+        import time
+
+        run = self.run(run_id)
+        while (state := self.state(run)).step < step and not state.ended:
+            time.sleep(0.02)
+        return state
 
     def close(self) -> None:
         """End the worker after what it is doing; a training run is asked to stop and keeps a checkpoint."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,11 @@ import yaml
 from pydantic import BaseModel, ConfigDict
 
 from sdplay.errors import ConfigError
+from sdplay.prompt_sets import PromptSet
 from sdplay.workspace import PRESETS
+
+DEFAULT_TOKEN = "ohwx"
+"""A trigger word that means nothing yet, for users who give none."""
 
 
 class TrainingPreset(BaseModel):
@@ -22,7 +27,13 @@ class TrainingPreset(BaseModel):
     """What it takes: device and time."""
     base_models: tuple[str, ...] = ()
     """Bases it was tuned on; empty: any."""
+    prompt_sets: dict[str, str] = {}
+    """The prompt set that goes with it, by base model; `default` for all others."""
     config: dict[str, Any]
+
+    def prompt_set_for(self, base_model: str) -> str:
+        """Name of the prompt set that goes with this preset on a base."""
+        return self.prompt_sets.get(base_model) or self.prompt_sets.get("default", "object")
 
 
 def load_training_presets(folder: Path = PRESETS / "training") -> dict[str, TrainingPreset]:
@@ -36,3 +47,17 @@ def training_preset(name: str) -> TrainingPreset:
     if name not in presets:
         raise ConfigError(f"There is no training preset {name!r}.", f"Choose one of: {', '.join(presets)}.")
     return presets[name]
+
+
+def compose_training(preset: TrainingPreset, prompt_set: PromptSet, changes: Mapping[str, object]) -> dict[str, object]:
+    """A training config's values: the preset's, then the prompt set's, then the user's changes."""
+    values: dict[str, object] = {
+        **preset.config,
+        "caption_templates": list(prompt_set.train),
+        "sample_prompts": list(prompt_set.sample),
+        "negative_prompt": prompt_set.negative,
+        **changes,
+    }
+    if not values.get("token"):
+        values["token"] = DEFAULT_TOKEN
+    return values

@@ -150,8 +150,10 @@ def in_a_sentence(error: ValidationError) -> ConfigError:
 
 def _prompts_from(argument: str) -> list[str]:
     path = Path(argument)
-    if path.suffix not in (".txt", ".yaml") or not path.is_file():
+    if path.suffix not in (".txt", ".yaml"):
         return [argument]
+    if not path.is_file():
+        raise ConfigError(f"There is no file {argument!r}.", "Give a file with one prompt on each line, or a prompt.")
     if path.suffix == ".yaml":
         return list(read_prompt_set(path).sample)
     prompts = parse_prompts(_read_text(path))

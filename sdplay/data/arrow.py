@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sdplay.data.captions import CAPTION_COLUMNS
-from sdplay.data.files import Found, check_size
+from sdplay.data.files import Found, check_size, shown
 from sdplay.data.limits import Limits
 from sdplay.errors import DataError
 
@@ -86,7 +86,7 @@ def _rows(table: datasets.Dataset | datasets.IterableDataset, scope: str, limits
     caption_column = next((name for wanted in CAPTION_COLUMNS for name in features if name.lower() == wanted), None)
     chosen = table.select_columns([image_column, *([caption_column] if caption_column else [])])
     rows: Iterable[dict] = chosen.cast_column(image_column, datasets.Image(decode=False))
-    return list(_found(islice(rows, limits.pictures), (image_column, caption_column), scope, limits, folder))
+    return list(_found(islice(rows, limits.pictures + 1), (image_column, caption_column), scope, limits, folder))
 
 
 def _found(rows: Iterable[dict], columns: tuple[str, str | None], scope: str, limits: Limits, folder: Path | None) -> Iterator[Found]:
@@ -97,7 +97,7 @@ def _found(rows: Iterable[dict], columns: tuple[str, str | None], scope: str, li
         caption = row[caption_column] if caption_column else ""
         raw, path = cell.get("bytes"), cell.get("path") or ""
         read = lambda raw=raw, path=path: _read_cell(raw, path, folder, limits)  # noqa: E731
-        yield Found(name, scope, f"{index}/{name}", "picture", read, caption if isinstance(caption, str) else "")
+        yield Found(shown(name), scope, f"{index}/{name}", "picture", read, caption if isinstance(caption, str) else "")
 
 
 def _read_cell(raw: bytes | None, path: str, folder: Path | None, limits: Limits) -> bytes:
@@ -106,15 +106,22 @@ def _read_cell(raw: bytes | None, path: str, folder: Path | None, limits: Limits
         check_size(len(raw), limits)
         return raw
     if folder is None and "hf://" in path:
-        import fsspec
-
-        with fsspec.open(path, "rb") as remote:
-            content: bytes = remote.read(limits.file_mb * 2**20 + 1)
-        check_size(len(content), limits)
-        return content
+        return _download(path, limits)
     if folder is not None and path:
         beside = (folder / path).resolve()
         if beside.is_relative_to(folder.resolve()) and beside.is_file():
             check_size(beside.stat().st_size, limits)
             return beside.read_bytes()
     raise DataError("The table only names this picture, it does not hold it.", "Save the data set with its pictures inside.")
+
+
+def _download(address: str, limits: Limits) -> bytes:
+    import fsspec
+
+    try:
+        with fsspec.open(address, "rb") as remote:
+            content: bytes = remote.read(limits.file_mb * 2**20 + 1)
+    except Exception as error:  # network and permission: the Hub's file system has no common error
+        raise DataError(f"It could not be downloaded ({type(error).__name__}).", "Add it again later.") from error
+    check_size(len(content), limits)
+    return content

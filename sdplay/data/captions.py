@@ -14,7 +14,7 @@ from io import StringIO
 from pathlib import PurePosixPath
 
 from sdplay.data.examples import Skipped
-from sdplay.data.files import Found
+from sdplay.data.files import Found, shown
 from sdplay.data.limits import Limits
 from sdplay.errors import DataError
 
@@ -113,7 +113,7 @@ def _match_table(table: Found, names: _Names, limits: Limits, matched: Matched) 
             caption = clean_caption(text, limits)
             matched.captions.setdefault(pictures[0], replace(caption, notes=notes + caption.notes))
         else:
-            lost.append(Skipped(path, _why_unmatched(table, path, len(pictures))))
+            lost.append(Skipped(shown(path), _why_unmatched(table, shown(path), len(pictures))))
     matched.skipped.extend(lost[: limits.listed])
     if len(lost) > limits.listed:
         matched.skipped.append(
@@ -176,9 +176,9 @@ def _decode(raw: bytes) -> tuple[str, tuple[str, ...]]:
 
 
 def _csv_rows(text: str) -> Iterator[tuple[str, str]]:
-    header = text.split("\n", 1)[0]
+    header = re.split(r"[\r\n]", text, maxsplit=1)[0]
     for delimiter in ",;\t":
-        columns = [name.strip().lower() for name in next(csv.reader([header], delimiter=delimiter), [])]
+        columns = [name.strip(' "').lower() for name in header.split(delimiter)]
         file_column = next((columns.index(name) for name in FILE_COLUMNS if name in columns), None)
         caption_column = next((columns.index(name) for name in CAPTION_COLUMNS if name in columns), None)
         if file_column is not None and caption_column is not None:

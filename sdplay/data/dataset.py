@@ -28,7 +28,7 @@ from sdplay.data.intake import Intake, take_in
 from sdplay.data.limits import Limits
 from sdplay.data.sources import name_of, open_sources
 from sdplay.errors import DataError
-from sdplay.workspace import folder_written_atomically, slug, write_json
+from sdplay.workspace import folder_written_atomically, slug, write_atomically, write_json
 
 log = logging.getLogger(__name__)
 Progress = Callable[[str, int, int], None]
@@ -65,9 +65,10 @@ class DatasetStore:
             if not intake.is_of_use():
                 raise intake.nothing_usable()
             for example in intake.examples:
-                example.path.replace(dataset.folder / "pictures" / example.path.name)
+                write_atomically(dataset.folder / "pictures" / example.path.name, example.path.read_bytes())
             captions = _merge_captions(_read_captions(dataset.folder), intake)
-            skipped = dict.fromkeys((*dataset.skipped, *intake.skipped))
+            arrived = {example.source for example in intake.examples}
+            skipped = dict.fromkeys(item for item in (*dataset.skipped, *intake.skipped) if item.name not in arrived)
             _write(replace(dataset, examples=(*dataset.examples, *intake.examples), skipped=tuple(skipped)), captions)
         return self.open(dataset_id)
 

@@ -68,12 +68,18 @@ def why_not_a_picture(name: str) -> str:
 
 def in_natural_order(found: Sequence[Found]) -> list[Found]:
     """Sorted as a person would: 2.jpg before 10.jpg."""
-    return sorted(found, key=lambda item: [(part.isdecimal(), part.zfill(20)) for part in re.split(r"(\d+)", item.path.casefold())])
+    return sorted(found, key=lambda item: [(part.isdecimal(), part.zfill(20)) for part in re.split(r"(\d+)", item.name.casefold())])
 
 
 def on_disk(file: Path, *, name: str, scope: str, path: str, limits: Limits) -> Found:
     """A file of the user's, which is only ever read."""
-    return Found(name, scope, path, kind_of(path), lambda: _read_file(file, limits))
+    return Found(shown(name), scope, path, kind_of(path), lambda: _read_file(file, limits))
+
+
+def shown(name: str) -> str:
+    """A name as it may be shown and stored: without control, direction or undecodable characters, and of bearable length."""
+    plain = "".join(char if char.isprintable() else "?" for char in name[:200])
+    return plain if len(name) <= 200 else plain + "..."
 
 
 def check_size(size_bytes: int, limits: Limits) -> None:

@@ -68,7 +68,7 @@ def take_in(
     names = {example.key: example.source for example in known}
     for done, item in enumerate(pictures):
         if len(names) >= limits.pictures:
-            intake.skipped.append(_over_the_limit(len(pictures) - done, limits))
+            intake.skipped.append(_over_the_limit(item, limits))
             break
         if on_progress:
             on_progress(item.name, done, len(pictures))
@@ -98,9 +98,9 @@ def _as_found(example: Example) -> Found:
     return Found(example.source, _KEPT, example.source, "picture", example.path.read_bytes)
 
 
-def _over_the_limit(count: int, limits: Limits) -> Skipped:
+def _over_the_limit(first: Found, limits: Limits) -> Skipped:
     reason = f"A data set holds at most {limits.pictures} pictures. Take some out, or make a second data set."
-    return Skipped(f"{count} more picture{'s' if count > 1 else ''}", reason)
+    return Skipped(f"{first.name} and all pictures after it", reason)
 
 
 def _others(found: Sequence[Found], limits: Limits) -> list[Skipped]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import warnings
 from dataclasses import dataclass
 from io import BytesIO
 
@@ -38,9 +37,7 @@ def normalise(raw: bytes, limits: Limits) -> Picture:
     The size is checked before any pixel is decoded.
     """
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return _normalise(raw, limits)
+        return _normalise(raw, limits)
     except DataError:
         raise
     except Image.DecompressionBombError as error:

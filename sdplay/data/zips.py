@@ -12,7 +12,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from sdplay.data.files import Found, check_size, in_natural_order, kind_of
+from sdplay.data.files import Found, check_size, in_natural_order, kind_of, shown
 from sdplay.data.limits import Limits
 from sdplay.errors import DataError
 
@@ -51,7 +51,7 @@ class _Reader:
 
     def found(self, info: zipfile.ZipInfo, scope: str) -> Found:
         name = info.filename.replace("\\", "/")
-        return Found(name, scope, name, kind_of(name), lambda: self._read(info))
+        return Found(shown(name), scope, name, kind_of(name), lambda: self._read(info))
 
     def _read(self, info: zipfile.ZipInfo) -> bytes:
         check_size(info.file_size, self._limits)

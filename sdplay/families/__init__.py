@@ -57,6 +57,9 @@ class Family(Protocol):
     def identify(self, folder: Path) -> bool:
         """Whether a folder in diffusers layout is of this family, by its configs."""
 
+    def native_size(self, folder: Path) -> int:
+        """Side in px the base was made for, by its configs."""
+
     def load(self, folder: Path, device: Device, *, source: str) -> Parts:
         """Read the weights as float32 onto the device. Raises ModelError."""
 
@@ -77,6 +80,9 @@ class Family(Protocol):
 
     def count_tokens(self, folder: Path, texts: Sequence[str]) -> list[TokenCount]:
         """How the base reads the texts; needs the tokenizer only."""
+
+    def ordinary_words(self, folder: Path) -> set[str]:
+        """Words the base has a token of their own for, the rarest left out; needs the tokenizer only."""
 
 
 @dataclass(frozen=True)

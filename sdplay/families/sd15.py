@@ -36,6 +36,12 @@ def identify(folder: Path) -> bool:
     )
 
 
+def native_size(folder: Path) -> int:
+    """The U-Net's side in latents times the autoencoder's factor."""
+    unet, vae = _read_json(folder / "unet" / "config.json"), _read_json(folder / "vae" / "config.json")
+    return int(unet.get("sample_size", 64) * 2 ** (len(vae.get("block_out_channels", (0,) * 4)) - 1))
+
+
 def load(folder: Path, device: Device, *, source: str) -> Parts:
     """Read every part as float32, frozen, in evaluation mode. Raises ModelError when a file is missing or does not fit."""
     try:
@@ -137,6 +143,12 @@ def count_tokens(folder: Path, texts: Sequence[str]) -> list[TokenCount]:
         tokens = tuple(token.replace("</w>", " ").strip() for token in tokenizer.tokenize(text))
         counted.append(TokenCount(tokens[:limit], tokens[limit:], limit))
     return counted
+
+
+def ordinary_words(folder: Path) -> set[str]:
+    """CLIP numbers its tokens by how common they are: the first four fifths of the whole words are ordinary."""
+    vocabulary = CLIPTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True).get_vocab()
+    return {token.removesuffix("</w>") for token, index in vocabulary.items() if token.endswith("</w>") and index < 0.8 * len(vocabulary)}
 
 
 def _fingerprint(*modules: nn.Module) -> str:

@@ -1,0 +1,5 @@
+"""`python -m sdplay`."""
+
+from sdplay.cli import main
+
+raise SystemExit(main())
