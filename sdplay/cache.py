@@ -48,8 +48,9 @@ def encode_examples(
         on_progress(start, len(missing))
         mean, std = family.encode_images(parts, torch.stack([load_pixels(examples[index].path, size) for index in chunk]))
         for row, index in enumerate(chunk):
-            values[index] = {"mean": mean[row].contiguous(), "std": std[row].contiguous()}
-            write_atomically(paths[index], save(values[index]))
+            value = {"mean": mean[row].contiguous(), "std": std[row].contiguous()}
+            write_atomically(paths[index], save(value))
+            values[index] = value
     return Latents(*(torch.stack([value[name] for value in values if value]) for name in ("mean", "std")))
 
 

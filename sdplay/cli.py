@@ -7,7 +7,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,6 +17,7 @@ import yaml
 from sdplay import __version__
 from sdplay.config import parse_assignment
 from sdplay.errors import ConfigError, SdplayError
+from sdplay.quiet import quiet_environment
 from sdplay.workspace import open_workspace
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ DEMO_SAMPLE, DEMO_PRESET, DEMO_PROMPTS = "fxemoji-style", "style", 6
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command. Returns 0, or 1 with a sentence on stderr."""
     arguments = build_parser().parse_args(argv)
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    quiet_environment()
     try:
         return arguments.do(arguments)
     except SdplayError as error:
@@ -306,7 +307,7 @@ def _train_values(arguments: argparse.Namespace, engine: Engine) -> dict[str, ob
     return _composed(arguments.preset, arguments.prompts, changes, engine)
 
 
-def _composed(preset_name: str, prompt_set_name: str | None, changes: dict[str, object], engine: Engine) -> dict[str, object]:
+def _composed(preset_name: str, prompt_set_name: str | None, changes: Mapping[str, object], engine: Engine) -> dict[str, object]:
     from sdplay.presets import compose_training, training_preset
 
     preset = training_preset(preset_name)

@@ -54,8 +54,8 @@ def adapter_of(run: Run, step: int | None) -> Path:
         step = steps[-1]
     path = run.folder / "checkpoints" / str(step) / "adapter.safetensors"
     if not path.is_file():
-        steps = ", ".join(map(str, checkpoint_steps(run))) or "none"
-        raise RunError(f"Run {run.id} has no checkpoint at step {step}.", f"Its checkpoints: {steps}.")
+        there = ", ".join(map(str, checkpoint_steps(run))) or "none"
+        raise RunError(f"Run {run.id} has no checkpoint at step {step}.", f"Its checkpoints: {there}.")
     return path
 
 

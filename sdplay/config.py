@@ -138,8 +138,8 @@ class LoraConfig(TrainConfig):
         ge=1,
         le=256,
     )
-    alpha: float = setting(
-        8.0,
+    alpha: int = setting(
+        8,
         "Alpha",
         "Strength of the adapter: it is scaled by alpha / rank.",
         typical="the rank",

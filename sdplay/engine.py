@@ -85,6 +85,7 @@ class Engine:
         self._worker: threading.Thread | None = None
         self._loaded: _Loaded | None = None
         self._closing = False
+        self.device_label = ""
 
     # ---- runs
 
@@ -223,6 +224,17 @@ class Engine:
         base = hub.find_base(base_model)
         return family(base.family).native_size(base.folder)
 
+    def has_base(self, base_model: str) -> bool:
+        """Whether a base can be asked about without downloading it first."""
+        return hub.is_here(base_model)
+
+    def warm_up(self) -> str:
+        """Import the heavy libraries and name the device; afterwards `device_label` is known. Takes seconds the first time."""
+        from sdplay.device import best_device
+
+        self.device_label = best_device().label
+        return self.device_label
+
     def dataset(self, dataset_id: str) -> Dataset:
         """A data set by id. Raises DataError."""
         return self.datasets.open(dataset_id)
@@ -327,7 +339,9 @@ class Engine:
 
     def _serve(self) -> None:
         from sdplay.device import prepare_thread
+        from sdplay.quiet import quiet_libraries
 
+        quiet_libraries()
         prepare_thread()
         while True:
             with self._wakeup:

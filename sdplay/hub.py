@@ -51,6 +51,19 @@ def find_base(source: str, *, on_progress: Progress | None = None) -> Base:
     return _identified(source, snapshot, revision=snapshot.name)
 
 
+def is_here(source: str) -> bool:
+    """Whether `find_base` answers without a download: the embedded model, a folder, or a Hub id that is in the cache."""
+    if source == MINI or Path(source).expanduser().exists() or not HUB_ID.fullmatch(source):
+        return True
+    from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
+
+    try:
+        return isinstance(try_to_load_from_cache(source, "model_index.json"), str)
+    except HFValidationError:
+        return False
+
+
 def _identified(source: str, folder: Path, *, revision: str = "") -> Base:
     for name in families.NAMES:
         if families.family(name).identify(folder):
@@ -73,7 +86,7 @@ def _download(source: str, on_progress: Progress | None) -> Path:
         RepositoryNotFoundError,
     )
 
-    wanted = {"repo_id": source, "allow_patterns": WANTED_FILES, "ignore_patterns": UNWANTED_FILES}
+    wanted: dict[str, Any] = {"repo_id": source, "allow_patterns": WANTED_FILES, "ignore_patterns": UNWANTED_FILES}
     try:
         return Path(snapshot_download(**wanted, local_files_only=True))
     except (LocalEntryNotFoundError, HFValidationError):

@@ -15,13 +15,14 @@ from __future__ import annotations
 import json
 import re
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from threading import Lock
+from typing import BinaryIO
 
 import yaml
 from filelock import FileLock, Timeout
@@ -113,12 +114,12 @@ class RunLog:
             file.write(line)
 
 
-def _ends_with_newline(file) -> bool:  # noqa: ANN001  the binary file of `open`, whose type has no short name
+def _ends_with_newline(file: BinaryIO) -> bool:
     file.seek(-1, 2)
     return file.read(1) == b"\n"
 
 
-def create_run(runs_folder: Path, config: TrainConfig, *, name: str = "", facts: dict[str, object] | None = None) -> Run:
+def create_run(runs_folder: Path, config: TrainConfig, *, name: str = "", facts: Mapping[str, object] | None = None) -> Run:
     """Make a run folder with its config.yaml. `name` becomes part of the id; `facts` are kept beside the config."""
     label = slug(name) or slug(f"{config.method}-{config.token or config.dataset}") or config.method
     stamp = datetime.now().strftime("%Y%m%d-%H%M%S")

@@ -29,7 +29,14 @@ def finished(engine: Engine, comparison_id: str) -> Comparison:
 
 
 def asked(base: Path, columns: list[str], **changes: object) -> dict[str, object]:
-    return {"base_model": str(base), "columns": columns, "prompts": ["dog", "a red ball"], "seeds": [1, 2], "drawing": {"steps": 2}, **changes}
+    return {
+        "base_model": str(base),
+        "columns": columns,
+        "prompts": ["dog", "a red ball"],
+        "seeds": [1, 2],
+        "drawing": {"steps": 2},
+        **changes,
+    }
 
 
 def test_a_grid_has_every_cell_and_its_files(engine: Engine, run: Run, tiny_base: Path) -> None:

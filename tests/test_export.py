@@ -24,7 +24,7 @@ LAYER = "unet.down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_q"
 
 @pytest.fixture
 def run(engine: Engine, tiny_base: Path, pictures: Path) -> Run:
-    return trained(engine, values(engine, tiny_base, pictures, sample_prompts=[], rank=4, alpha=2.0, learning_rate=5e-2))
+    return trained(engine, values(engine, tiny_base, pictures, sample_prompts=[], rank=4, alpha=2, learning_rate=5e-2))
 
 
 def plain_diffusers(base: Path, adapter: Path | None, weight: float = 1.0) -> np.ndarray:
@@ -34,7 +34,9 @@ def plain_diffusers(base: Path, adapter: Path | None, weight: float = 1.0) -> np
         pipeline.load_lora_weights(adapter.parent, weight_name=adapter.name, adapter_name="a")
         pipeline.set_adapters(["a"], [weight])
     noise = torch.randn((1, 4, 8, 8), generator=torch.Generator().manual_seed(7))
-    picture = pipeline("a red ball", latents=noise, height=32, width=32, num_inference_steps=4, guidance_scale=5.0, output_type="np").images[0]
+    picture = pipeline(
+        "a red ball", latents=noise, height=32, width=32, num_inference_steps=4, guidance_scale=5.0, output_type="np"
+    ).images[0]
     return (picture * 255).round().astype(int)
 
 

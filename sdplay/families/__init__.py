@@ -9,12 +9,12 @@ import importlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     import torch
-    from diffusers import DiffusionPipeline
-    from torch import Tensor, nn
+    from diffusers import UNet2DConditionModel
+    from torch import Tensor
 
     from sdplay.device import Device
     from sdplay.diffusion.objective import Objective
@@ -26,8 +26,9 @@ NAMES = ("sd15",)
 class Parts:
     """The loaded pieces of a pipeline. The base weights are frozen; adapters are added to `denoiser`."""
 
-    pipeline: DiffusionPipeline
-    denoiser: nn.Module
+    pipeline: Any
+    """A DiffusionPipeline; what it holds differs between families and only the family's own file touches it."""
+    denoiser: UNet2DConditionModel
     device: torch.device
     size: int
     """Side in px the base was made for."""

@@ -40,8 +40,8 @@ class LoraTrainable:
     def load_weights(self, weights: Mapping[str, Tensor]) -> None:
         """In place, so that the optimiser keeps its parameters."""
         state = {name.removeprefix("unet."): tensor for name, tensor in weights.items()}
-        outcome = set_peft_model_state_dict(self.parts.denoiser, state, adapter_name=ADAPTER)
-        assert not outcome.unexpected_keys, outcome.unexpected_keys
+        assert {f"unet.{name}" for name in state} == set(self.weights()), "the checkpoint is of another adapter"
+        set_peft_model_state_dict(self.parts.denoiser, state, adapter_name=ADAPTER)
 
     def activate(self) -> None:
         """Drawing with other adapters switches this one off; switch it on and let it learn again."""

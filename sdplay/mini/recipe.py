@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+UNET_STEPS = 4000
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -15,13 +17,13 @@ class Recipe:
     size_px: int = 64
     seed: int = 0
 
-    vae_minutes: float = 20.0
+    vae_steps: int = 1900
     vae_batch: int = 24
     vae_lr: float = 2e-3
     vae_thinning: int = 2
     """Use every n-th icon of each set."""
 
-    unet_steps: int = 6000
+    unet_steps: int = UNET_STEPS
     unet_batch: int = 32
     unet_lr: float = 1e-3
     ema_decay: float = 0.999
@@ -35,4 +37,4 @@ class Recipe:
 
 def smoke(icons: Path) -> Recipe:
     """The recipe cut down to about a minute."""
-    return Recipe(icons=icons, vae_minutes=0.2, vae_batch=8, vae_thinning=40, unet_steps=10, unet_batch=8, views=1)
+    return Recipe(icons=icons, vae_steps=20, vae_batch=8, vae_thinning=40, unet_steps=10, unet_batch=8, views=1)

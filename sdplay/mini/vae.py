@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import math
-import time
 from pathlib import Path
 
 import numpy as np
@@ -52,47 +50,55 @@ def psnr(decoded: Tensor, pixels: Tensor) -> float:
 
 
 def train_autoencoder(recipe: Recipe, out: Path) -> None:
-    """Train until `recipe.vae_minutes` are used up; write the model to `out`/vae and its state to `out`/vae.pt.
+    """Train to `recipe.vae_steps`; write the model to `out`/vae and its state to `out`/vae.pt.
 
     Prints the reconstruction of the held-out style as it goes. Picks up where an earlier call stopped.
     """
     vae = new_autoencoder().to(memory_format=torch.channels_last)
     optimizer = torch.optim.AdamW(vae.parameters(), lr=recipe.vae_lr, betas=(0.9, 0.99), weight_decay=0.0)
-    state_path = out / "vae.pt"
-    spent = 0.0
-    step = 0
-    if state_path.exists():
-        state = torch.load(state_path, weights_only=True)
-        vae.load_state_dict(state["vae"])
-        optimizer.load_state_dict(state["optimizer"])
-        spent, step = state["spent"], state["step"]
-    names = {style: data.names_of(recipe.icons, style) for style in data.AUTOENCODER_STYLES}
-    icons = [icon for style, all_names in names.items() for icon in data.draw_icons(recipe.icons, style, all_names[:: recipe.vae_thinning])]
+    step = _resume(out / "vae.pt", vae, optimizer)
+    names = {style: data.names_of(recipe.icons, style)[:: recipe.vae_thinning] for style in data.AUTOENCODER_STYLES}
+    icons = [icon for style, chosen in names.items() for icon in data.draw_icons(recipe.icons, style, chosen)]
     unseen = pictures_of_held_out_style(recipe)
     rng = np.random.default_rng(recipe.seed + step)
-    budget = recipe.vae_minutes * 60
-    started = time.monotonic() - spent
-    while (elapsed := time.monotonic() - started) < budget:
+    while step < recipe.vae_steps:
         for group in optimizer.param_groups:
-            group["lr"] = recipe.vae_lr * min(1, (step + 1) / 100) * max(0.02, 0.5 * (1 + math.cos(math.pi * elapsed / budget)))
+            group["lr"] = learning_rate(step, recipe.vae_steps, recipe.vae_lr)
         pixels = random_pictures(icons, recipe.vae_batch, recipe.size_px, rng)
-        if elapsed < WHOLE_PICTURES_FROM * budget:
+        if step < WHOLE_PICTURES_FROM * recipe.vae_steps:
             pixels = random_crop(pixels, recipe.size_px // 2, rng)
-        posterior = vae.encode(pixels).latent_dist
-        decoded = vae.decode(posterior.sample()).sample
-        kl = posterior.kl().mean() / posterior.mean[0].numel()
-        loss = reconstruction_loss(decoded, pixels) + KL_WEIGHT * kl
+        loss = autoencoder_loss(vae, pixels)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(vae.parameters(), 1.0)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         step += 1
-        if step % 200 == 0:
+        if step % 200 == 0 or step == recipe.vae_steps:
             figure = held_out_psnr(vae, unseen)
-            print(f"vae step {step} {elapsed / 60:.1f} min loss {loss.item():.4f} held-out PSNR {figure:.2f} dB", flush=True)
-            torch.save({"vae": vae.state_dict(), "optimizer": optimizer.state_dict(), "spent": elapsed, "step": step}, state_path)
+            print(f"vae step {step}/{recipe.vae_steps} loss {loss.item():.4f} held-out PSNR {figure:.2f} dB", flush=True)
+            torch.save({"vae": vae.state_dict(), "optimizer": optimizer.state_dict(), "step": step}, out / "vae.pt")
     save_autoencoder(vae, icons, recipe, out)
-    print(json.dumps({"held_out_psnr_db": held_out_psnr(vae, unseen), "steps": step}), flush=True)
+
+
+def autoencoder_loss(vae: AutoencoderKL, pixels: Tensor) -> Tensor:
+    """Reconstruction from a sampled latent, and a trace of KL to keep the latents near unit size."""
+    posterior = vae.encode(pixels).latent_dist
+    kl = posterior.kl().mean() / posterior.mean[0].numel()
+    return reconstruction_loss(vae.decode(posterior.sample()).sample, pixels) + KL_WEIGHT * kl
+
+
+def learning_rate(step: int, steps: int, peak: float) -> float:
+    """Warm-up over 100 steps, then half a cosine down to 2 %."""
+    return peak * min(1.0, (step + 1) / 100) * max(0.02, 0.5 * (1 + math.cos(math.pi * step / steps)))
+
+
+def _resume(path: Path, vae: AutoencoderKL, optimizer: torch.optim.Optimizer) -> int:
+    if not path.exists():
+        return 0
+    state = torch.load(path, weights_only=True)
+    vae.load_state_dict(state["vae"])
+    optimizer.load_state_dict(state["optimizer"])
+    return int(state["step"])
 
 
 @torch.no_grad()

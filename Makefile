@@ -1,0 +1,48 @@
+# Everything a newcomer needs. Each command sets itself up: a virtual environment, the packages, a browser for the tests.
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help run test check bench mini clean browser
+
+help:           ## this list
+	@grep -E '^[a-z]+: .*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
+
+run: $(VENV)/.installed  ## open the playground on the embedded base model
+	$(BIN)/python app.py
+
+test: $(VENV)/.installed-dev browser  ## all tests, the browser ones included
+	$(BIN)/python -m pytest
+
+check: $(VENV)/.installed-dev  ## lint, formatting, types, architecture rules
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest -q tests/test_architecture.py tests/test_docs.py
+
+bench: $(VENV)/.installed-dev  ## the measured claims of the README
+	$(BIN)/python benchmarks/main_job.py
+
+mini: $(VENV)/.installed-dev  ## train the embedded base model anew (hours; needs npm)
+	$(BIN)/python -m sdplay.mini --out presets/mini
+
+clean:          ## remove what these commands made
+	rm -rf $(VENV) .mini .pytest_cache .ruff_cache .mypy_cache
+
+$(VENV)/.installed: requirements.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install -q --disable-pip-version-check -r requirements.txt
+	touch $@
+
+$(VENV)/.installed-dev: requirements-dev.txt $(VENV)/.installed
+	$(BIN)/python -m pip install -q --disable-pip-version-check -r requirements-dev.txt
+	touch $@
+
+# The browser tests skip, and say so, where no Chromium can be had.
+browser:
+	@command -v chromium >/dev/null || command -v chromium-browser >/dev/null || \
+	  { command -v apt-get >/dev/null && { [ "$$(id -u)" = 0 ] || sudo -n true 2>/dev/null; } && \
+	    SUDO=$$([ "$$(id -u)" = 0 ] || echo "sudo -n"); $$SUDO apt-get update -q >/dev/null && \
+	    DEBIAN_FRONTEND=noninteractive $$SUDO apt-get install -qy --no-install-recommends chromium >/dev/null; } || \
+	  echo "No Chromium here and none could be installed: the browser tests will be skipped."

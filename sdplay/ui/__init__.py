@@ -1,0 +1,1 @@
+"""The web page and its HTTP API: three thin skins over the engine are cli, ui and ui/api; this is the only place that knows Gradio."""

@@ -1,0 +1,116 @@
+"""Pictures and downloads: addresses the page links to, and the route that answers them.
+
+/sdplay/files/<kind>/<id>/<name>?w=160    only pictures and results inside the workspace, never anything else
+"""
+
+from __future__ import annotations
+
+import io
+import re
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from urllib.parse import quote
+
+from fastapi import FastAPI, HTTPException, Request, Response
+from fastapi.responses import FileResponse
+from PIL import Image
+
+from sdplay.engine import Engine
+from sdplay.errors import SdplayError
+
+ROUTE = "sdplay/files"
+WIDTHS = (160, 320)
+_PART = r"[A-Za-z0-9][A-Za-z0-9._-]{0,120}"
+_NAMES = {
+    "datasets": re.compile(r"[0-9a-f]{1,64}\.(png|jpg)"),
+    "samples": re.compile(rf"{_PART}\.png"),
+    "runs": re.compile(rf"samples/[0-9]{{1,9}}/{_PART}\.png|out/{_PART}\.safetensors"),
+    "comparisons": re.compile(rf"cells/{_PART}\.png|grid\.png|index\.html|cells\.zip"),
+    "pictures": re.compile(rf"{_PART}\.png"),
+}
+_FOREVER = "private, max-age=31536000, immutable"
+
+
+def file_url(kind: str, item: str, name: str, *, width: int = 0) -> str:
+    """Address of a file, relative to the page; with `width` of a smaller copy."""
+    return f"{ROUTE}/{kind}/{quote(item)}/{quote(name)}" + (f"?w={width}" if width else "")
+
+
+def find_file(engine: Engine, kind: str, item: str, name: str) -> Path:
+    """The file on disk. Raises FileNotFoundError for everything that is not a picture or result of the workspace."""
+    if kind not in _NAMES or not _NAMES[kind].fullmatch(name):
+        raise FileNotFoundError(name)
+    try:
+        folder = _folders(engine)[kind](item)
+    except (SdplayError, KeyError) as error:
+        raise FileNotFoundError(item) from error
+    path = (folder / name).resolve()
+    if not path.is_relative_to(folder.resolve()):
+        raise FileNotFoundError(name)
+    return path
+
+
+def add_file_route(app: FastAPI, engine: Engine, is_visitor: Callable[[Request], bool]) -> None:
+    """Answer the addresses of `file_url`; visitors who have not logged in get 401."""
+
+    @app.get(f"/{ROUTE}/{{kind}}/{{item}}/{{name:path}}", include_in_schema=False)
+    def answer(request: Request, kind: str, item: str, name: str, w: int = 0) -> Response:
+        if not is_visitor(request):
+            raise HTTPException(401)
+        try:
+            path = find_file(engine, kind, item, name)
+            return _zipped(path.with_suffix("")) if path.name == "cells.zip" else _response(path, w)
+        except FileNotFoundError:
+            raise HTTPException(404) from None
+
+
+def _folders(engine: Engine) -> dict[str, Callable[[str], Path]]:
+    def run_folder(item: str) -> Path:
+        run = engine.run(item)
+        if run.id != item:
+            raise KeyError(item)
+        return run.folder
+
+    return {
+        "datasets": lambda item: engine.dataset(item).folder / "pictures",
+        "samples": lambda item: engine.samples()[item].folder,
+        "runs": run_folder,
+        "comparisons": engine.comparison_folder,
+        "pictures": lambda item: engine.workspace.pictures,
+    }
+
+
+def _response(path: Path, width: int) -> Response:
+    if not path.is_file():
+        raise FileNotFoundError(path)
+    headers = {"Cache-Control": _FOREVER, "X-Content-Type-Options": "nosniff"}
+    if path.suffix not in (".png", ".jpg"):
+        return FileResponse(path, headers=headers, filename=path.name, media_type="application/octet-stream")
+    if width in WIDTHS and (small := _smaller(path, width)):
+        return Response(small, media_type="image/webp", headers=headers)
+    return FileResponse(path, headers=headers)
+
+
+def _smaller(path: Path, width: int) -> bytes | None:
+    """WebP of at most `width` px; None when the picture is that small already."""
+    with Image.open(path) as opened:
+        if max(opened.size) <= width:
+            return None
+        opened.draft("RGB", (width * 2, width * 2))
+        opened.thumbnail((width, width), Image.Resampling.LANCZOS)
+        written = io.BytesIO()
+        opened.save(written, "WEBP", quality=85)
+    return written.getvalue()
+
+
+def _zipped(folder: Path) -> Response:
+    pictures = sorted(folder.glob("*.png"))
+    if not pictures:
+        raise FileNotFoundError(folder)
+    written = io.BytesIO()
+    with zipfile.ZipFile(written, "w", zipfile.ZIP_STORED) as archive:
+        for path in pictures:
+            archive.write(path, path.name)
+    disposition = f'attachment; filename="{folder.parent.name}.zip"'
+    return Response(written.getvalue(), media_type="application/zip", headers={"Content-Disposition": disposition})

@@ -1,0 +1,36 @@
+"""The page's own HTML blocks, and updates that are sent only when there is news."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import gradio as gr
+
+_ACTIONS = """
+element.addEventListener('click', event => {
+  const chosen = event.target.closest('button[data-action]');
+  if (chosen) trigger(chosen.dataset.action, {...chosen.dataset});
+});
+element.addEventListener('change', event => {
+  const typed = event.target.closest('textarea[data-action]');
+  if (typed) trigger(typed.dataset.action, {...typed.dataset, text: typed.value});
+});
+"""
+
+
+def html_block(value: str = "", *, elem_id: str, visible: bool = True) -> gr.HTML:
+    """HTML from a view. A click on `<button data-action="select" data-id="x">` becomes the event `select` with `id`."""
+    return gr.HTML(value, elem_id=elem_id, visible=visible, js_on_load=_ACTIONS, apply_default_css=False)
+
+
+def only_news(seen: Mapping[str, str], marks: Mapping[str, object], updates: Mapping[str, Callable[[], Any]]) -> list[Any]:
+    """Updates whose mark differs from the one seen last, the others skipped; the marks, for next time, come last."""
+    now = {name: str(mark) for name, mark in marks.items()}
+    changed = [update() if seen.get(name) != now[name] else gr.skip() for name, update in updates.items()]
+    return [*changed, now if now != dict(seen) else gr.skip()]
+
+
+def skips(count: int) -> Sequence[Any]:
+    """`count` outputs that stay as they are."""
+    return [gr.skip()] * count

@@ -1,0 +1,32 @@
+"""How handlers are wired: cheap ones outside the queue, and buttons that ask before they delete."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gradio as gr
+
+
+def quick() -> dict[str, Any]:
+    """For handlers that answer at once: no queue, no spinner, not part of the public API."""
+    return {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
+
+
+def live() -> dict[str, Any]:
+    """`quick`, for typing: only the last of a burst counts."""
+    return {**quick(), "trigger_mode": "always_last"}
+
+
+def confirmed_delete(label: str, prefix: str) -> gr.Button:
+    """A delete button that asks first. Returns the button that means it."""
+    first = gr.Button(label, variant="secondary", elem_id=f"{prefix}-delete")
+    sure = gr.Button("Really delete", variant="stop", visible=False, elem_id=f"{prefix}-delete-sure")
+    keep = gr.Button("Keep", visible=False, elem_id=f"{prefix}-delete-keep")
+    shown = [first, sure, keep]
+    first.click(lambda: _visible(False, True, True), None, shown, **quick())
+    gr.on([sure.click, keep.click], lambda: _visible(True, False, False), None, shown, **quick())
+    return sure
+
+
+def _visible(*flags: bool) -> list[Any]:
+    return [gr.update(visible=flag) for flag in flags]

@@ -1,0 +1,223 @@
+"""Train: choose how, start, and watch: phase, loss, and pictures from step 0 on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import gradio as gr
+
+from sdplay.config import LoraConfig
+from sdplay.engine import Engine
+from sdplay.errors import ConfigError, DataError, SdplayError
+from sdplay.events import RunState
+from sdplay.presets import compose_training, load_training_presets, training_preset
+from sdplay.ui.access import Access
+from sdplay.ui.errors import friendly
+from sdplay.ui.forms import Form, controls_of, defaults
+from sdplay.ui.html import html_block, only_news
+from sdplay.ui.tabs.events import live, quick
+from sdplay.ui.tabs.prompts import PromptsTab, Words
+from sdplay.ui.views import run as views
+from sdplay.ui.views.text import count_of, esc, message
+
+FIRST_PRESET = "quick"
+
+
+@dataclass(frozen=True)
+class TrainTab:
+    """What other tabs need."""
+
+    preset: gr.Radio
+    name: gr.Textbox
+    form: Form
+    run: gr.Dropdown
+    compare: gr.Button
+
+    @property
+    def settings(self) -> list[gr.components.FormComponent]:
+        """Preset and settings, as a preset fills them."""
+        return [self.preset, *self.form.inputs]
+
+
+def create_train_tab(engine: Engine, access: Access, dataset: gr.Dropdown, prompts: PromptsTab, base: gr.Dropdown, timer: gr.Timer) -> TrainTab:
+    """Everything under "Train"."""
+    with gr.Row(equal_height=False):
+        with gr.Column(scale=5, min_width=300):
+            preset, name, form = _create_form(base, prompts, dataset, engine)
+            start = gr.Button("Start training", variant="primary", size="lg", elem_id="train-start")
+        with gr.Column(scale=7, min_width=300):
+            run = gr.Dropdown(label="Run", choices=[], value=None, elem_id="train-run", allow_custom_value=True, interactive=True)
+            compare = _create_watch(engine, run, timer)
+
+    inputs = [dataset, base, *prompts.words, preset, name, *form.inputs]
+    start.click(friendly(start_run, engine, access, tuple(form.controls)), inputs, run, **{**quick(), "trigger_mode": "once"})
+    return TrainTab(preset, name, form, run, compare)
+
+
+def _create_form(base: gr.Dropdown, prompts: PromptsTab, dataset: gr.Dropdown, engine: Engine) -> tuple[gr.Radio, gr.Textbox, Form]:
+    presets = load_training_presets()
+    choices = [(preset.title, name) for name, preset in presets.items()]
+    summary = html_block(elem_id="train-summary")
+    preset = gr.Radio(choices, value=FIRST_PRESET, label="Preset", elem_id="train-preset")
+    why = html_block(preset_note(FIRST_PRESET), elem_id="train-why")
+    base.render()
+    name = gr.Textbox(label="Name of the run", placeholder="gnome, first try", elem_id="train-name", max_length=40)
+    with gr.Row(elem_classes="sd-fields"):
+        basic = controls_of(LoraConfig, "basic", prefix="train")
+    with gr.Accordion("Expert", open=False, elem_id="train-expert"), gr.Row(elem_classes="sd-fields"):
+        expert = controls_of(LoraConfig, "expert", prefix="train")
+    form = Form({**basic, **expert})
+    rate = html_block(elem_id="train-rate")
+
+    for control, value in zip(form.inputs, defaults(form, LoraConfig, presets[FIRST_PRESET].config), strict=True):
+        control.value = value
+    preset.input(friendly(apply_preset, tuple(form.controls)), preset, form.inputs, **quick())
+    preset.change(preset_note, preset, why, **quick())
+    rates = [form.controls["learning_rate"], form.controls["alpha"], form.controls["rank"]]
+    gr.on([control.change for control in rates], effective_rate, rates, rate, **live())
+    facts = [dataset, prompts.token, prompts.class_word, prompts.train]
+    gr.on([control.change for control in facts], friendly(summarise, engine), facts, summary, **live())
+    return preset, name, form
+
+
+def _create_watch(engine: Engine, run: gr.Dropdown, timer: gr.Timer) -> gr.Button:
+    seen = gr.State({})
+    status = html_block(views.no_run(), elem_id="train-status")
+    with gr.Row():
+        stop = gr.Button("Stop and keep", variant="stop", elem_id="train-stop", interactive=False)
+        resume = gr.Button("Resume", elem_id="train-resume", interactive=False)
+        compare = gr.Button("Compare with the base", variant="primary", elem_id="train-compare", interactive=False)
+    matrix = html_block(elem_id="train-samples")
+    plot = gr.LinePlot(
+        views.loss_frame(RunState()), x="step", y="loss", color="series", color_map=views.SERIES, title="Loss", height=260,
+        elem_id="train-loss", visible=False, buttons=["fullscreen", "export"],
+    )  # fmt: skip
+    outputs = [status, stop, resume, compare, matrix, plot, seen]
+    gr.on([timer.tick, run.change], friendly(watch, engine), [run, seen], outputs, **quick())
+    stop.click(friendly(stop_run, engine), run, None, **quick())
+    resume.click(friendly(resume_run, engine), run, None, **quick())
+    return compare
+
+
+def apply_preset(names: Sequence[str], preset: str) -> list[object]:
+    """Values for the form: a preset's, and the defaults for what it leaves open."""
+    config = training_preset(preset).config
+    return [config.get(name, LoraConfig.model_fields[name].default) for name in names]
+
+
+def preset_note(preset: str | None) -> str:
+    """When to choose a preset, and what it takes."""
+    found = load_training_presets().get(preset or "")
+    return f'<p class="sd-why">{esc(found.why)} <em>{esc(found.needs)}</em></p>' if found else ""
+
+
+def effective_rate(learning_rate: float | None, alpha: float | None, rank: float | None) -> str:
+    """learning rate x alpha / rank, which can be compared between ranks."""
+    if not learning_rate or not alpha or not rank:
+        return ""
+    rate = learning_rate * alpha / rank
+    return f'<p class="sd-why">Effective learning rate: <strong>{rate:.3g}</strong> (learning rate x alpha / rank)</p>'
+
+
+def summarise(engine: Engine, dataset_id: str | None, token: str, class_word: str, train: str) -> str:
+    """What will be learned from, under which word."""
+    if not dataset_id:
+        return message("warning", "No data set is open.", "Choose or make one under Dataset.")
+    try:
+        opened = engine.dataset(dataset_id)
+    except DataError as error:
+        return message("error", error.message, error.hint)
+    word = " ".join(filter(None, (token.strip() or "ohwx", class_word.strip())))
+    templates = count_of(len([line for line in train.splitlines() if line.strip()]), "template")
+    return message("good", f"{opened.name}: {count_of(len(opened.examples), 'picture')}, called by “{word}”, {templates}.")
+
+
+def start_run(
+    engine: Engine, access: Access, names: Sequence[str], dataset_id: str | None, base_model: str, *given: Any  # noqa: ANN401  whatever the controls hold
+) -> Any:  # noqa: ANN401  an update of Gradio's  # fmt: skip
+    """Queue a run with the page's words and settings; the run's list opens at it."""
+    words, (preset, name, *settings) = Words(*given[:5]), given[5:]
+    changes = {
+        **dict(zip(names, settings, strict=True)),
+        "dataset": dataset_id or "",
+        "base_model": access.base(base_model),
+        "token": words.token,
+        "class_word": words.class_word,
+    }
+    run_id = engine.submit(compose_training(training_preset(preset), words.prompt_set(), changes), name=name)
+    gr.Info("Training is queued. You may close this page: it goes on.", duration=5)
+    return run_picker(engine, run_id)
+
+
+def run_picker(engine: Engine, wanted: str = "") -> Any:  # noqa: ANN401  an update of Gradio's
+    """The list of runs as it is now, opened at `wanted`, else at the one that trains, else at the newest."""
+    ids = [run.id for run in engine.runs()]
+    active = engine.active_run()
+    value = wanted if wanted in ids else active.id if active else next(iter(ids), None)
+    return gr.update(choices=[(views.short_name(run_id), run_id) for run_id in ids], value=value)
+
+
+def watch(engine: Engine, run_id: str | None, seen: Mapping[str, str]) -> list[Any]:
+    """What has changed about the chosen run since the last look."""
+    row = find_run(engine, run_id)
+    if row is None:
+        return only_news(seen, dict.fromkeys(_nothing(), "none"), _nothing())
+    state = row.state
+    status = views.status_card(row)
+    can_stop = state.status in ("queued", "running")
+    can_resume = state.status in ("stopped", "failed", "interrupted")
+    pictures = [entry.step for entry in state.samples]
+    marks: dict[str, object] = {
+        "status": status,
+        "stop": (row.id, can_stop),
+        "resume": (row.id, can_resume),
+        "compare": (row.id, bool(state.checkpoints)),
+        "pictures": (row.id, pictures, state.ended),
+        "losses": (row.id, len(state.losses), len(state.validations)),
+    }
+    return only_news(
+        seen,
+        marks,
+        {
+            "status": lambda: status,
+            "stop": lambda: gr.update(interactive=can_stop),
+            "resume": lambda: gr.update(interactive=can_resume),
+            "compare": lambda: gr.update(interactive=bool(state.checkpoints)),
+            "pictures": lambda: views.sample_matrix(row.id, state),
+            "losses": lambda: gr.update(value=views.loss_frame(state), visible=bool(state.losses)),
+        },
+    )
+
+
+def find_run(engine: Engine, run_id: str | None) -> views.RunRow | None:
+    """The run's row, or None when there is no such run."""
+    if not run_id:
+        return None
+    try:
+        run = engine.run(run_id)
+    except SdplayError:
+        return None
+    return views.run_row(run.id, run.manifest, engine.state(run))
+
+
+def stop_run(engine: Engine, run_id: str | None) -> None:
+    """Ask the chosen run to stop."""
+    engine.stop(_chosen(run_id))
+
+
+def resume_run(engine: Engine, run_id: str | None) -> None:
+    """Let the chosen run go on from its newest checkpoint."""
+    engine.resume(_chosen(run_id))
+
+
+def _chosen(run_id: str | None) -> str:
+    if not run_id:
+        raise ConfigError("No run is chosen.", "Choose one from the list.")
+    return run_id
+
+
+def _nothing() -> dict[str, Any]:
+    off = {name: (lambda: gr.update(interactive=False)) for name in ("stop", "resume", "compare")}
+    return {"status": views.no_run, **off, "pictures": lambda: "", "losses": lambda: gr.update(visible=False)}
