@@ -1,0 +1,122 @@
+"""The embedded base model and the recipe that made it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from sdplay.engine import Engine
+from sdplay.mini import data, unet
+from sdplay.mini.vae import learning_rate as vae_learning_rate
+from sdplay.mini.vae import psnr
+from sdplay.workspace import PRESETS
+from tests.test_train import pixels
+
+MINI = PRESETS / "mini"
+
+
+def test_the_model_fits_where_it_must() -> None:
+    sizes = [path.stat().st_size for path in MINI.rglob("*") if path.is_file()]
+
+    assert max(sizes) < 10_000_000
+    assert sum(sizes) <= 40_000_000
+
+
+def test_it_is_a_stable_diffusion_1() -> None:
+    index = json.loads((MINI / "model_index.json").read_text())
+
+    assert index["_class_name"] == "StableDiffusionPipeline"
+    assert index["unet"][1] == "UNet2DConditionModel"
+    assert json.loads((MINI / "scheduler" / "scheduler_config.json").read_text())["prediction_type"] == "epsilon"
+
+
+def test_the_sample_style_was_never_trained_on() -> None:
+    assert data.HELD_OUT_STYLE not in (*data.TRAINED_STYLES, *data.AUTOENCODER_STYLES)
+
+
+def test_the_card_credits_every_icon_set() -> None:
+    card = (MINI / "README.md").read_text()
+
+    for author in ("Google", "Twitter", "Emoji One", "Microsoft", "CC BY 4.0", "Apache-2.0", "MIT"):
+        assert author in card, author
+
+
+def test_backgrounds_are_obeyed(engine: Engine) -> None:
+    """The corners of `... blue background` are nearer to blue than to any other named colour, for most colours."""
+    colours = [name for name in data.BACKGROUNDS if name not in ("white", "gray")]
+    prompts = [f"red apple, noto style, {colour} background" for colour in colours]
+
+    drawn = engine.draw(prompts, [1], {"steps": 12, "guidance_scale": 4.0})
+
+    obeyed = 0
+    for colour, picture in zip(colours, drawn, strict=True):
+        corners = pixels(picture.path)[[1, 1, -2, -2], [1, -2, 1, -2]]
+        nearest = min(data.BACKGROUNDS, key=lambda name: abs(np.median(corners, axis=0) - data.BACKGROUNDS[name]).sum())
+        obeyed += nearest == colour
+    assert obeyed >= len(colours) - 3
+
+
+def test_no_subject_loses_both_of_its_styles() -> None:
+    left_out = unet.held_out_pairs()
+
+    assert len(left_out) == round(0.05 * 2 * len(data.trained_names()))
+    assert len({name for name, _ in left_out}) == len(left_out)
+
+
+def test_learning_rates_warm_up_and_end_low() -> None:
+    for rate in (vae_learning_rate, unet.learning_rate):
+        assert rate(0, 1000, 1.0) < 0.02
+        assert rate(999, 1000, 1.0) == pytest.approx(0.02, abs=0.01)
+
+
+def test_psnr_of_a_known_error() -> None:
+    """An error of 0.02 everywhere in a range of 2: 20 log10(2 / 0.02) = 40 dB."""
+    assert psnr(torch.full((1, 3, 4, 4), 0.02), torch.zeros(1, 3, 4, 4)) == pytest.approx(40, abs=1e-3)
+
+
+def test_icons_shrink_without_dark_fringes() -> None:
+    rgba = np.zeros((128, 128, 4), np.uint8)
+    rgba[32:96, 32:96] = (255, 255, 255, 255)
+
+    small = np.asarray(data.premultiplied_resize(rgba, 30))
+
+    visible = small[small[..., 3] > 20]
+    assert visible[:, :3].min() > 240
+
+
+def test_a_caption_reads_as_users_write_it() -> None:
+    assert data.caption("red-apple", "noto", "blue") == "red apple, noto style, blue background"
+    assert data.caption("red-apple", "noto", None) == "red apple, noto style"
+
+
+@pytest.mark.slow
+def test_the_whole_recipe_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`python -m sdplay.mini --smoke`, with two icons per set instead of npm's."""
+    from sdplay.mini import recipe, vae
+    from sdplay.mini.ship import ship
+
+    _fake_icon_sets(tmp_path)
+    monkeypatch.setattr(data, "trained_names", lambda: ["ball", "box"])
+    monkeypatch.setattr(unet, "held_out_pairs", set)
+    plan = recipe.Recipe(icons=tmp_path, vae_steps=2, vae_batch=2, vae_thinning=1, unet_steps=2, unet_batch=2, views=2, save_every=1)
+
+    vae.train_autoencoder(plan, tmp_path)
+    unet.train_denoiser(plan, tmp_path)
+    unet.train_denoiser(plan, tmp_path)  # goes on where it stopped: nothing is left to do
+    ship(tmp_path / "model", tmp_path / "shipped")
+
+    assert (tmp_path / "sheet.png").is_file()
+    assert str(tmp_path) not in (tmp_path / "shipped" / "unet" / "config.json").read_text()
+
+
+def _fake_icon_sets(folder: Path) -> None:
+    body = {"ball": '<circle cx="8" cy="8" r="7" fill="red"/>', "box": '<path d="M2 2h12v12H2z" fill="blue"/>'}
+    for style in data.PACKAGES:
+        target = folder / "node_modules" / "@iconify-json" / style
+        target.mkdir(parents=True)
+        icons = {f"{name}{suffix}": {"body": drawing} for name, drawing in body.items() for suffix in ("", *(f"-{i}" for i in range(40)))}
+        (target / "icons.json").write_text(json.dumps({"icons": icons, "width": 16, "height": 16}))
