@@ -22,7 +22,7 @@ check: $(VENV)/.installed-dev  ## lint, formatting, types, architecture rules
 	$(BIN)/python -m pytest -q tests/test_architecture.py tests/test_docs.py
 
 bench: $(VENV)/.installed-dev  ## the measured claims of the README
-	$(BIN)/python benchmarks/main_job.py
+	$(BIN)/python -m benchmarks.main_job
 
 mini: $(VENV)/.installed-dev  ## train the embedded base model anew (hours; needs npm)
 	$(BIN)/python -m sdplay.mini --out presets/mini

@@ -12,7 +12,21 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 SOURCES = sorted((ROOT / "sdplay").rglob("*.py"))
 HEAVY = {"torch", "diffusers", "transformers", "peft", "gradio", "datasets", "accelerate"}
-LIGHT = ("errors", "config", "events", "runs", "templates", "engine", "cli", "presets", "prompt_sets", "sample_sets", "compare", "columns", "hub")
+LIGHT = (
+    "errors",
+    "config",
+    "events",
+    "runs",
+    "templates",
+    "engine",
+    "cli",
+    "presets",
+    "prompt_sets",
+    "sample_sets",
+    "compare",
+    "columns",
+    "hub",
+)
 LEAVES = {
     "errors": set(), "workspace": set(), "quiet": set(), "events": set(),
     "config": {"errors"}, "templates": {"errors"}, "device": {"errors"}, "runs": {"config", "errors", "events", "workspace"},
@@ -77,7 +91,15 @@ def test_families_and_methods_do_not_know_each_other(package: str) -> None:
 
 
 def test_the_ui_asks_the_engine_and_never_reaches_past_it() -> None:
-    beyond = {"sdplay.train", "sdplay.sample", "sdplay.cache", "sdplay.checkpoint", "sdplay.export", "sdplay.families", "sdplay.methods.lora"}
+    beyond = {
+        "sdplay.train",
+        "sdplay.sample",
+        "sdplay.cache",
+        "sdplay.checkpoint",
+        "sdplay.export",
+        "sdplay.families",
+        "sdplay.methods.lora",
+    }
     for path in (ROOT / "sdplay" / "ui").rglob("*.py"):
         assert not imports(ast.parse(path.read_text()), module_level_only=False) & beyond, path
 

@@ -24,7 +24,15 @@ def _home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def train(base: Path, pictures: Path, *more: str) -> list[str]:
-    quick = ["steps=4", "batch_size=2", "warmup_steps=1", "checkpoint_every=2", "sample_every=0", "sample_steps=2", "sample_prompts=[a ball]"]
+    quick = [
+        "steps=4",
+        "batch_size=2",
+        "warmup_steps=1",
+        "checkpoint_every=2",
+        "sample_every=0",
+        "sample_steps=2",
+        "sample_prompts=[a ball]",
+    ]
     settings = [word for text in quick for word in ("--set", text)]
     return ["train", "--images", str(pictures), "--base", str(base), "--token", "ohwx", "--name", "balls", *settings, *more]
 
@@ -47,7 +55,9 @@ def test_the_main_job_by_hand(tiny_base: Path, pictures: Path, tmp_path: Path, c
     (tmp_path / "prompts.txt").write_text("dog\n# a comment\na ball\n")
     columns = "base,balls@2,balls"
     out = tmp_path / "grid"
-    assert main(["compare", "--columns", columns, "--prompts", str(tmp_path / "prompts.txt"), "--seeds", "1,2", "-o", str(out), *drawing]) == 0
+    assert (
+        main(["compare", "--columns", columns, "--prompts", str(tmp_path / "prompts.txt"), "--seeds", "1,2", "-o", str(out), *drawing]) == 0
+    )
     assert {"grid.png", "index.html", "comparison.json"} <= {path.name for path in out.iterdir()}
     assert len(list((out / "cells").iterdir())) == 3 * 2 * 2
 
@@ -106,14 +116,19 @@ def test_a_mistake_gets_a_sentence(
 
 
 def _process(arguments: list[str]) -> subprocess.Popen[str]:
-    return subprocess.Popen([sys.executable, "-m", "sdplay", *arguments], cwd=ROOT, text=True, stderr=subprocess.PIPE, stdout=subprocess.PIPE)
+    return subprocess.Popen(
+        [sys.executable, "-m", "sdplay", *arguments], cwd=ROOT, text=True, stderr=subprocess.PIPE, stdout=subprocess.PIPE
+    )
 
 
 def _wait_for_step(home: Path, step: int) -> str:
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline:
         for path in home.glob("runs/*/events.jsonl"):
-            if f'"event":"step","step":{step},'.encode() in path.read_bytes().replace(b" ", b"") or b'"step":%d,' % step in path.read_bytes():
+            if (
+                f'"event":"step","step":{step},'.encode() in path.read_bytes().replace(b" ", b"")
+                or b'"step":%d,' % step in path.read_bytes()
+            ):
                 return path.parent.name
         time.sleep(0.05)
     raise AssertionError("the run did not start")

@@ -78,9 +78,7 @@ def test_each_way_a_download_fails_has_its_advice(monkeypatch: pytest.MonkeyPatc
     assert caught.value.hint
 
 
-def test_a_hub_id_is_downloaded_and_identified_with_its_revision(
-    monkeypatch: pytest.MonkeyPatch, tiny_base: Path, tmp_path: Path
-) -> None:
+def test_a_hub_id_is_downloaded_and_identified_with_its_revision(monkeypatch: pytest.MonkeyPatch, tiny_base: Path, tmp_path: Path) -> None:
     snapshot = tmp_path / "snapshots" / "0123abc"
     shutil.copytree(tiny_base, snapshot)
     monkeypatch.setattr("huggingface_hub.snapshot_download", lambda **_: str(snapshot))

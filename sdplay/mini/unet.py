@@ -100,6 +100,13 @@ def build_cache(recipe: Recipe, vae: AutoencoderKL) -> Cache:
     return Cache(torch.cat(latents).contiguous(), names, styles, backgrounds)
 
 
+def chances_of(cache: Cache, style_weights: tuple[float, ...]) -> np.ndarray:
+    """(N,) how likely each picture is drawn; they add up to one."""
+    by_style = dict(zip(data.TRAINED_STYLES, style_weights, strict=True))
+    weights = np.array([by_style[style] for style in cache.styles])
+    return weights / weights.sum()
+
+
 class Captions:
     """Draws a caption for a cached picture: mostly whole, now and then without style or background, sometimes empty."""
 
@@ -168,12 +175,13 @@ def train_denoiser(recipe: Recipe, out: Path) -> None:
     torch.manual_seed(recipe.seed + step)
     rng = np.random.default_rng([recipe.seed, step])
     scheduler, cache, captions = new_scheduler(), build_cache(recipe, vae), Captions(tokenizer, recipe.caption_dropout)
+    chances = chances_of(cache, recipe.style_weights)
     print(f"{len(cache.names)} pictures, {sum(w.numel() for w in weights) / 1e6:.1f}M weights, {len(tokenizer)} tokens", flush=True)
     running, started, first = 0.0, time.monotonic(), step
     while step < recipe.unet_steps:
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(step, recipe.unet_steps, recipe.unet_lr)
-        chosen = rng.integers(len(cache.names), size=recipe.unet_batch)
+        chosen = rng.choice(len(cache.names), size=recipe.unet_batch, p=chances)
         ids = torch.stack([captions.draw(cache, index, rng) for index in chosen])
         latents = cache.latents[torch.from_numpy(chosen)].contiguous(memory_format=torch.channels_last)
         loss = denoising_loss(unet, scheduler, latents, text_encoder(ids).last_hidden_state, recipe.snr_gamma)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
+from hashlib import sha256
 from typing import Any
 
 import gradio as gr
@@ -26,11 +27,6 @@ def html_block(value: str = "", *, elem_id: str, visible: bool = True) -> gr.HTM
 
 def only_news(seen: Mapping[str, str], marks: Mapping[str, object], updates: Mapping[str, Callable[[], Any]]) -> list[Any]:
     """Updates whose mark differs from the one seen last, the others skipped; the marks, for next time, come last."""
-    now = {name: str(mark) for name, mark in marks.items()}
+    now = {name: sha256(repr(mark).encode()).hexdigest()[:16] for name, mark in marks.items()}
     changed = [update() if seen.get(name) != now[name] else gr.skip() for name, update in updates.items()]
     return [*changed, now if now != dict(seen) else gr.skip()]
-
-
-def skips(count: int) -> Sequence[Any]:
-    """`count` outputs that stay as they are."""
-    return [gr.skip()] * count

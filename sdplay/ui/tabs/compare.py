@@ -15,11 +15,12 @@ from sdplay.columns import BASE
 from sdplay.config import GenerateConfig
 from sdplay.engine import MAX_CELLS, Engine
 from sdplay.errors import ConfigError, RunError
+from sdplay.presets import DEFAULT_TOKEN
 from sdplay.ui.access import Access
 from sdplay.ui.errors import friendly
 from sdplay.ui.forms import Form, controls_of
 from sdplay.ui.html import html_block, only_news
-from sdplay.ui.tabs.events import live, quick
+from sdplay.ui.tabs.events import live, quick, silent
 from sdplay.ui.tabs.prompts import lines_of, prompt_choices
 from sdplay.ui.views import compare as views
 from sdplay.ui.views.run import short_name
@@ -54,12 +55,12 @@ def create_compare_tab(engine: Engine, access: Access, words: Sequence[gr.compon
             base = gr.Dropdown([access.base_model], value=access.base_model, label="Base model", allow_custom_value=True, elem_id="compare-base")
         with gr.Column(scale=6, min_width=300):
             fill = gr.Dropdown(prompt_choices(engine), value=None, label="Take prompts from a set", elem_id="compare-fill", allow_custom_value=True)
-            prompts = gr.Textbox(label="Prompts, one per line", lines=5, max_lines=14, elem_id="compare-prompts", interactive=True)
+            prompts = gr.Textbox("", label="Prompts, one per line", lines=5, max_lines=14, elem_id="compare-prompts", interactive=True)
             seeds = gr.Textbox("1, 2", label="Seeds", info="Every column starts from the same noise.", elem_id="compare-seeds", interactive=True)
     with gr.Row(elem_classes="sd-fields"):
         form = Form(controls_of(GenerateConfig, "basic", prefix="compare"))
     count = html_block(elem_id="compare-count")
-    with gr.Row():
+    with gr.Row(elem_classes="sd-actions"):
         draw = gr.Button("Draw", variant="primary", elem_id="compare-draw")
         cancel = gr.Button("Cancel", elem_id="compare-cancel", interactive=False)
     shown = _create_result(engine, cancel, timer)
@@ -77,7 +78,7 @@ def _create_columns(engine: Engine) -> tuple[gr.Dropdown, gr.File]:
         column_choices(engine), value=[], multiselect=True, allow_custom_value=True, elem_id="compare-columns", interactive=True,
         label="Columns beside the base", info="The base comes first by itself. Add :0.8 to a run to weaken it.",
     )  # fmt: skip
-    upload = gr.File(label="Add an adapter file (.safetensors)", file_types=[".safetensors"], elem_id="compare-upload", height=110)
+    upload = gr.File(label="Add an adapter file (.safetensors)", file_types=[".safetensors"], elem_id="compare-upload", height=140)
     return columns, upload
 
 
@@ -89,7 +90,7 @@ def _create_result(engine: Engine, cancel: gr.Button, timer: gr.Timer) -> gr.Dro
     downloads = html_block(elem_id="compare-downloads")
     link = gr.Textbox(label="Link to this comparison", interactive=False, buttons=["copy"], visible=False, elem_id="compare-link")
     outputs = [progress, grid, downloads, link, cancel, seen]
-    gr.on([timer.tick, shown.change], friendly(watch_comparison, engine), [shown, seen], outputs, **quick())
+    gr.on([timer.tick, shown.change], friendly(watch_comparison, engine), [shown, seen], outputs, **silent())
     cancel.click(friendly(cancel_comparison, engine), shown, None, **quick())
     return shown
 
@@ -146,7 +147,7 @@ def count_cells(columns: list[str], prompts: str, seeds: str) -> tuple[str, Any]
 
 def fill_prompts(engine: Engine, name: str, columns: list[str], token: str, class_word: str) -> str:
     """A set's sample prompts in the words of the first chosen run, else of the page."""
-    words = templates.Values(token=token or "ohwx", class_word=class_word, style=token or "ohwx")
+    words = templates.Values(token=token.strip() or DEFAULT_TOKEN, class_word=class_word, style=token.strip() or DEFAULT_TOKEN)
     settings = _settings_of(engine, columns)
     if settings:
         words = templates.Values(

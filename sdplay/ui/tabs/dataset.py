@@ -15,7 +15,7 @@ from sdplay.ui.access import Access
 from sdplay.ui.errors import friendly
 from sdplay.ui.files import file_url
 from sdplay.ui.html import html_block
-from sdplay.ui.tabs.events import confirmed_delete, quick
+from sdplay.ui.tabs.events import confirmed_delete, quick, silent
 from sdplay.ui.views import dataset as views
 from sdplay.ui.views.text import count_of, empty, esc, message, picture
 
@@ -50,14 +50,14 @@ def create_dataset_tab(engine: Engine, access: Access, base: gr.Dropdown) -> Dat
         with gr.Column(scale=4, min_width=280):
             skipped = html_block(elem_id="dataset-skipped")
     grid = html_block(elem_id="dataset-grid")
-    with gr.Row():
+    with gr.Row(elem_classes="sd-actions"):
         onward = gr.Button("Continue to training", variant="primary", elem_id="dataset-onward", interactive=False)
         delete = confirmed_delete("Delete this data set", "dataset")
 
     show = friendly(show_dataset, engine)
     shown = [findings, skipped, grid, onward]
-    picker.change(show, [picker, base], shown, **quick())
-    base.change(show, [picker, base], shown, **quick())
+    picker.change(show, [picker, base], shown, **silent())
+    base.change(show, [picker, base], shown, **silent())
     heavy: dict[str, Any] = {"api_visibility": "private", "concurrency_limit": 2, "concurrency_id": "intake"}
     make.click(friendly(make_dataset, engine, access), [files, source, name], [picker, files, source, name, outcome], **heavy)
     add.click(friendly(add_pictures, engine, access), [picker, files, source], [picker, files, source, outcome], **heavy).success(
@@ -70,33 +70,33 @@ def create_dataset_tab(engine: Engine, access: Access, base: gr.Dropdown) -> Dat
 
 
 def _create_idea_strip(engine: Engine, access: Access, base: gr.Dropdown) -> gr.Textbox:
-    with gr.Group(elem_id="idea-strip"):
-        gr.Markdown("### What the base can draw\nSee it before you teach it anything.", elem_classes="sd-padded")
-        with gr.Row(equal_height=True, elem_classes="sd-padded"):
-            idea = gr.Textbox(placeholder="red apple", show_label=False, label="Prompt", elem_id="idea", scale=6, container=False)
+    with gr.Column(elem_id="idea-strip"):
+        gr.Markdown("### What the base can draw\nSee it before you teach it anything.")
+        with gr.Row(equal_height=True):
+            idea = gr.Textbox("", placeholder="red apple", show_label=False, label="Prompt", elem_id="idea", scale=6, container=False)
             draw = gr.Button("Draw", elem_id="idea-draw", scale=1, min_width=90)
-        with gr.Row(elem_classes="sd-chip-row sd-padded"):
+        with gr.Row(elem_classes="sd-chip-row"):
             chips = [gr.Button(text, size="sm", min_width=60, elem_classes="sd-chip") for text in IDEAS]
         drawn = html_block(elem_id="idea-pictures")
     working: dict[str, Any] = {"api_visibility": "private", "concurrency_limit": 1, "concurrency_id": "gpu"}
     handler = friendly(draw_idea, engine, access)
     gr.on([draw.click, idea.submit], handler, [idea, base], drawn, **working)
     for chip in chips:
-        chip.click(lambda text: text, chip, idea, **quick()).then(handler, [idea, base], drawn, **working)
+        chip.click(lambda text: text, chip, idea, **silent()).then(handler, [idea, base], drawn, **working)
     return idea
 
 
 def _create_intake(*, local: bool) -> tuple[gr.File, gr.Textbox, gr.Textbox, gr.Button, gr.Button]:
-    with gr.Group():
+    with gr.Column():
         files = gr.File(
-            label="Pictures, a zip, or captions (txt, csv, jsonl)", file_count="multiple", file_types=UPLOADS, elem_id="dataset-files", height=150
+            label="Pictures, a zip, or captions (txt, csv, jsonl)", file_count="multiple", file_types=UPLOADS, elem_id="dataset-files", height=170
         )
         with gr.Row():
             where = "Folder on this computer, or Hub data set" if local else "Hub data set"
             hint = "/home/me/pictures or owner/name" if local else "owner/name"
-            source = gr.Textbox(label=where, placeholder=hint, elem_id="dataset-source")
-            name = gr.Textbox(label="Name", placeholder="garden gnome", elem_id="dataset-name", max_length=80)
-    with gr.Row():
+            source = gr.Textbox("", label=where, placeholder=hint, elem_id="dataset-source")
+            name = gr.Textbox("", label="Name", placeholder="garden gnome", elem_id="dataset-name", max_length=80)
+    with gr.Row(elem_classes="sd-actions"):
         make = gr.Button("Make a data set", variant="primary", elem_id="dataset-make")
         add = gr.Button("Add to the open data set", elem_id="dataset-add")
     return files, source, name, make, add

@@ -1,4 +1,4 @@
-"""How handlers are wired: cheap ones outside the queue, and buttons that ask before they delete."""
+"""How handlers are wired, and buttons that ask before they delete."""
 
 from __future__ import annotations
 
@@ -8,13 +8,21 @@ import gradio as gr
 
 
 def quick() -> dict[str, Any]:
-    """For handlers that answer at once: no queue, no spinner, not part of the public API."""
+    """For what a visitor does: as many at once as they like, no spinner, not part of the public API.
+
+    It goes through the queue, because Gradio shows an error's text only for events of the queue.
+    """
+    return {"concurrency_limit": None, "show_progress": "hidden", "api_visibility": "private"}
+
+
+def silent() -> dict[str, Any]:
+    """For what the page does by itself and what never fails: past the queue."""
     return {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
 
 
 def live() -> dict[str, Any]:
-    """`quick`, for typing: only the last of a burst counts."""
-    return {**quick(), "trigger_mode": "always_last"}
+    """`silent`, for typing: only the last of a burst counts."""
+    return {**silent(), "trigger_mode": "always_last"}
 
 
 def confirmed_delete(label: str, prefix: str) -> gr.Button:
@@ -23,8 +31,8 @@ def confirmed_delete(label: str, prefix: str) -> gr.Button:
     sure = gr.Button("Really delete", variant="stop", visible=False, elem_id=f"{prefix}-delete-sure")
     keep = gr.Button("Keep", visible=False, elem_id=f"{prefix}-delete-keep")
     shown = [first, sure, keep]
-    first.click(lambda: _visible(False, True, True), None, shown, **quick())
-    gr.on([sure.click, keep.click], lambda: _visible(True, False, False), None, shown, **quick())
+    first.click(lambda: _visible(False, True, True), None, shown, **silent())
+    gr.on([sure.click, keep.click], lambda: _visible(True, False, False), None, shown, **silent())
     return sure
 
 

@@ -11,10 +11,11 @@ import gradio as gr
 from sdplay import templates
 from sdplay.engine import Engine
 from sdplay.errors import ConfigError, DataError, SdplayError, TemplateError
+from sdplay.presets import DEFAULT_TOKEN
 from sdplay.prompt_sets import PromptSet
 from sdplay.ui.errors import friendly
 from sdplay.ui.html import html_block
-from sdplay.ui.tabs.events import live, quick
+from sdplay.ui.tabs.events import live, quick, silent
 from sdplay.ui.views.dataset import example_choices
 from sdplay.ui.views.prompt import Reading, Tokens, preview
 from sdplay.ui.views.text import message
@@ -60,14 +61,13 @@ class Words:
         return PromptSet(name=name, title=name, train=tuple(lines_of(self.train)), sample=tuple(lines_of(self.sample)), negative=self.negative)
 
 
-def create_prompts_tab(engine: Engine, dataset: gr.Dropdown, base: gr.Dropdown) -> PromptsTab:
-    """Everything under "Prompts"."""
-    first = next(iter(engine.prompt_sets().values()))
+def create_prompts_tab(engine: Engine, dataset: gr.Dropdown, base: gr.Dropdown, first: PromptSet) -> PromptsTab:
+    """Everything under "Prompts", opened at the prompt set `first`."""
     with gr.Row(equal_height=False):
         with gr.Column(scale=5, min_width=300):
             tab, why = _create_editor(engine, first)
-            with gr.Row(equal_height=True):
-                name = gr.Textbox(label="Save these templates as", placeholder="my-gnome", elem_id="prompts-name", max_length=40)
+            with gr.Row(elem_classes="sd-beside"):
+                name = gr.Textbox("", label="Save these templates as", placeholder="my-gnome", elem_id="prompts-name", max_length=40)
                 save = gr.Button("Save", elem_id="prompts-save", min_width=90)
             saved = html_block(elem_id="prompts-saved")
         with gr.Column(scale=5, min_width=300):
@@ -75,9 +75,9 @@ def create_prompts_tab(engine: Engine, dataset: gr.Dropdown, base: gr.Dropdown) 
             shown = html_block(elem_id="prompts-preview")
 
     tab.chosen.input(friendly(open_prompt_set, engine), tab.chosen, [tab.train, tab.sample, tab.negative, why], **quick())
-    tab.chosen.change(friendly(explain_prompt_set, engine), tab.chosen, why, **quick())
+    tab.chosen.change(friendly(explain_prompt_set, engine), tab.chosen, why, **silent())
     save.click(friendly(save_words, engine), [name, *tab.words], [tab.chosen, saved], **quick())
-    dataset.change(friendly(picture_choices, engine), dataset, tab.picture, **quick())
+    dataset.change(friendly(picture_choices, engine), dataset, tab.picture, **silent())
     inputs = [dataset, tab.picture, base, *tab.words]
     changes = [control.change for control in (tab.picture, base, tab.token, tab.class_word, tab.train, tab.sample)]
     gr.on([*changes, dataset.change], friendly(show_preview, engine), inputs, shown, **live())
@@ -90,8 +90,8 @@ def _create_editor(engine: Engine, first: PromptSet) -> tuple[PromptsTab, gr.HTM
     )
     why = html_block(message("note", first.why), elem_id="prompts-why")
     with gr.Row():
-        token = gr.Textbox(label="Trigger word", placeholder="ohwx", info="A made-up word that will call what it learns.", elem_id="prompts-token")
-        class_word = gr.Textbox(label="Class word", placeholder="fox", info="What kind of thing it is. Empty for a style.", elem_id="prompts-class")
+        token = gr.Textbox("", label="Trigger word", placeholder="ohwx", info="A made-up word that will call what it learns.", elem_id="prompts-token")
+        class_word = gr.Textbox("", label="Class word", placeholder="fox", info="What kind of thing it is. Empty for a style.", elem_id="prompts-class")
     gr.Markdown(VARIABLES_HELP)
     train = gr.Textbox("\n".join(first.train), label="Training templates", lines=3, max_lines=10, elem_id="prompts-train", interactive=True)
     sample = gr.Textbox("\n".join(first.sample), label="Sample prompts", lines=6, max_lines=14, elem_id="prompts-sample", interactive=True)
@@ -144,10 +144,10 @@ def show_preview(
 ) -> str:  # noqa: PLR0913  Gradio hands over one argument per control  # fmt: skip
     """What training reads for one picture, and what samples ask for; half-typed templates are explained."""
     caption = _caption(engine, dataset_id, key)
-    style = token
-    training = [read(line, templates.Values(token, class_word, caption, style)) for line in lines_of(train)]
-    samples = [read(line, templates.Values(token, class_word, "", style)) for line in lines_of(sample)]
-    notes = _token_notes(engine, base_model, token, training)
+    word = token.strip() or DEFAULT_TOKEN
+    training = [read(line, templates.Values(word, class_word, caption, word)) for line in lines_of(train)]
+    samples = [read(line, templates.Values(word, class_word, "", word)) for line in lines_of(sample)]
+    notes = _token_notes(engine, base_model, token, training) + _class_notes(class_word, training)
     return preview(_counted(engine, base_model, training), _counted(engine, base_model, samples), notes)
 
 
@@ -186,7 +186,7 @@ def _counted(engine: Engine, base_model: str, readings: Sequence[Reading]) -> li
 def _token_notes(engine: Engine, base_model: str, token: str, training: Sequence[Reading]) -> list[str]:
     uses_token = any("{token}" in reading.template for reading in training if not reading.error)
     if not token.strip():
-        return ["There is no trigger word yet: ohwx will be used unless you write one."] if uses_token else []
+        return [f"There is no trigger word yet: {DEFAULT_TOKEN} will be used unless you write one."] if uses_token else []
     try:
         warning = engine.token_warning(base_model, token) if engine.has_base(base_model) else None
     except SdplayError:
@@ -195,6 +195,11 @@ def _token_notes(engine: Engine, base_model: str, token: str, training: Sequence
     if training and not uses_token and not any(reading.error for reading in training):
         notes.append("No training template uses {token}, so the trigger word will call nothing.")
     return notes
+
+
+def _class_notes(class_word: str, training: Sequence[Reading]) -> list[str]:
+    uses_class = any("{class}" in reading.template for reading in training)
+    return ["The templates use {class}: write what kind of thing it is, such as fox or vase."] if uses_class and not class_word.strip() else []
 
 
 def _caption(engine: Engine, dataset_id: str | None, key: str | None) -> str:

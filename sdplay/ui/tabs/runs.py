@@ -11,8 +11,8 @@ import gradio as gr
 from sdplay.engine import Engine
 from sdplay.ui.errors import friendly
 from sdplay.ui.html import html_block, only_news
-from sdplay.ui.tabs.events import confirmed_delete, quick
-from sdplay.ui.tabs.train import find_run, resume_run
+from sdplay.ui.tabs.events import confirmed_delete, quick, silent
+from sdplay.ui.tabs.train import find_run, resume_run, row_of
 from sdplay.ui.views import run as views
 
 ENDED_EARLY = ("stopped", "failed", "interrupted")
@@ -31,7 +31,7 @@ def create_runs_tab(engine: Engine, timer: gr.Timer) -> RunsTab:
     seen = gr.State({})
     table = html_block(elem_id="runs-table")
     picker = gr.Dropdown(label="Run", choices=[], value=None, elem_id="runs-picker", allow_custom_value=True, interactive=True)
-    with gr.Row():
+    with gr.Row(elem_classes="sd-actions"):
         compare = gr.Button("Compare with the base", variant="primary", elem_id="runs-compare", interactive=False)
         resume = gr.Button("Resume", elem_id="runs-resume", interactive=False)
         delete = confirmed_delete("Delete this run", "runs")
@@ -43,8 +43,8 @@ def create_runs_tab(engine: Engine, timer: gr.Timer) -> RunsTab:
             details = html_block(elem_id="runs-details")
 
     outputs = [table, picker, compare, resume, status, pictures, details, seen]
-    gr.on([timer.tick, picker.change], friendly(watch_runs, engine), [picker, seen], outputs, **quick())
-    table.select(chosen_in_table, None, picker, **quick())
+    gr.on([timer.tick, picker.change], friendly(watch_runs, engine), [picker, seen], outputs, **silent())
+    table.select(chosen_in_table, None, picker, **silent())
     resume.click(friendly(resume_run, engine), picker, None, **quick())
     delete.click(friendly(delete_run, engine), picker, picker, **quick())
     return RunsTab(picker, compare)
@@ -52,7 +52,7 @@ def create_runs_tab(engine: Engine, timer: gr.Timer) -> RunsTab:
 
 def watch_runs(engine: Engine, run_id: str | None, seen: Mapping[str, str]) -> list[Any]:
     """What has changed about the list and the chosen run since the last look."""
-    rows = [views.run_row(run.id, run.manifest, engine.state(run)) for run in engine.runs()]
+    rows = [row_of(engine, run) for run in engine.runs()]
     chosen = find_run(engine, run_id) or (rows[0] if rows else None)
     table = views.run_table(rows)
     ids = [row.id for row in rows]
@@ -61,7 +61,7 @@ def watch_runs(engine: Engine, run_id: str | None, seen: Mapping[str, str]) -> l
     can_resume = bool(state and state.status in ENDED_EARLY)
     ready = bool(state and state.checkpoints)
     pictures = views.sample_matrix(chosen.id, chosen.state) if chosen else ""
-    details = views.run_details(chosen, engine.run(chosen.id).settings) if chosen else ""
+    details = views.run_details(chosen) if chosen else ""
     choices = [(views.short_name(value), value) for value in ids]
     marks = {"table": table, "picker": (ids, chosen and chosen.id), "compare": ready, "resume": can_resume}
     updates = {

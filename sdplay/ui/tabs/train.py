@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -12,12 +14,13 @@ from sdplay.config import LoraConfig
 from sdplay.engine import Engine
 from sdplay.errors import ConfigError, DataError, SdplayError
 from sdplay.events import RunState
-from sdplay.presets import compose_training, load_training_presets, training_preset
+from sdplay.presets import DEFAULT_TOKEN, compose_training, load_training_presets, training_preset
+from sdplay.runs import Run
 from sdplay.ui.access import Access
 from sdplay.ui.errors import friendly
 from sdplay.ui.forms import Form, controls_of, defaults
 from sdplay.ui.html import html_block, only_news
-from sdplay.ui.tabs.events import live, quick
+from sdplay.ui.tabs.events import live, quick, silent
 from sdplay.ui.tabs.prompts import PromptsTab, Words
 from sdplay.ui.views import run as views
 from sdplay.ui.views.text import count_of, esc, message
@@ -63,7 +66,7 @@ def _create_form(base: gr.Dropdown, prompts: PromptsTab, dataset: gr.Dropdown, e
     preset = gr.Radio(choices, value=FIRST_PRESET, label="Preset", elem_id="train-preset")
     why = html_block(preset_note(FIRST_PRESET), elem_id="train-why")
     base.render()
-    name = gr.Textbox(label="Name of the run", placeholder="gnome, first try", elem_id="train-name", max_length=40)
+    name = gr.Textbox("", label="Name of the run", placeholder="gnome, first try", elem_id="train-name", max_length=40)
     with gr.Row(elem_classes="sd-fields"):
         basic = controls_of(LoraConfig, "basic", prefix="train")
     with gr.Accordion("Expert", open=False, elem_id="train-expert"), gr.Row(elem_classes="sd-fields"):
@@ -74,7 +77,7 @@ def _create_form(base: gr.Dropdown, prompts: PromptsTab, dataset: gr.Dropdown, e
     for control, value in zip(form.inputs, defaults(form, LoraConfig, presets[FIRST_PRESET].config), strict=True):
         control.value = value
     preset.input(friendly(apply_preset, tuple(form.controls)), preset, form.inputs, **quick())
-    preset.change(preset_note, preset, why, **quick())
+    preset.change(preset_note, preset, why, **silent())
     rates = [form.controls["learning_rate"], form.controls["alpha"], form.controls["rank"]]
     gr.on([control.change for control in rates], effective_rate, rates, rate, **live())
     facts = [dataset, prompts.token, prompts.class_word, prompts.train]
@@ -85,7 +88,7 @@ def _create_form(base: gr.Dropdown, prompts: PromptsTab, dataset: gr.Dropdown, e
 def _create_watch(engine: Engine, run: gr.Dropdown, timer: gr.Timer) -> gr.Button:
     seen = gr.State({})
     status = html_block(views.no_run(), elem_id="train-status")
-    with gr.Row():
+    with gr.Row(elem_classes="sd-actions"):
         stop = gr.Button("Stop and keep", variant="stop", elem_id="train-stop", interactive=False)
         resume = gr.Button("Resume", elem_id="train-resume", interactive=False)
         compare = gr.Button("Compare with the base", variant="primary", elem_id="train-compare", interactive=False)
@@ -95,7 +98,7 @@ def _create_watch(engine: Engine, run: gr.Dropdown, timer: gr.Timer) -> gr.Butto
         elem_id="train-loss", visible=False, buttons=["fullscreen", "export"],
     )  # fmt: skip
     outputs = [status, stop, resume, compare, matrix, plot, seen]
-    gr.on([timer.tick, run.change], friendly(watch, engine), [run, seen], outputs, **quick())
+    gr.on([timer.tick, run.change], friendly(watch, engine), [run, seen], outputs, **silent())
     stop.click(friendly(stop_run, engine), run, None, **quick())
     resume.click(friendly(resume_run, engine), run, None, **quick())
     return compare
@@ -129,7 +132,7 @@ def summarise(engine: Engine, dataset_id: str | None, token: str, class_word: st
         opened = engine.dataset(dataset_id)
     except DataError as error:
         return message("error", error.message, error.hint)
-    word = " ".join(filter(None, (token.strip() or "ohwx", class_word.strip())))
+    word = " ".join(filter(None, (token.strip() or DEFAULT_TOKEN, class_word.strip())))
     templates = count_of(len([line for line in train.splitlines() if line.strip()]), "template")
     return message("good", f"{opened.name}: {count_of(len(opened.examples), 'picture')}, called by “{word}”, {templates}.")
 
@@ -199,7 +202,18 @@ def find_run(engine: Engine, run_id: str | None) -> views.RunRow | None:
         run = engine.run(run_id)
     except SdplayError:
         return None
-    return views.run_row(run.id, run.manifest, engine.state(run))
+    return row_of(engine, run)
+
+
+def row_of(engine: Engine, run: Run) -> views.RunRow:
+    """A run as the lists show it."""
+    return views.run_row(run.id, _manifest(run.folder), engine.state(run))
+
+
+@lru_cache(maxsize=512)
+def _manifest(folder: Path) -> Mapping[str, object]:
+    """config.yaml, which is written once; reading it on every tick would be slow."""
+    return Run(folder).manifest
 
 
 def stop_run(engine: Engine, run_id: str | None) -> None:

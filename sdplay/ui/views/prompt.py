@@ -48,9 +48,7 @@ def _text(text: str, tokens: Tokens | None) -> str:
     shown = esc(text) if text else "<em>(an empty text)</em>"
     if tokens is None:
         return f'<div class="sd-reading"><p>{shown}</p></div>'
-    room = tokens.limit - 2
-    used = len(tokens.kept) + len(tokens.cut)
-    count = f"{used} of {room} tokens"
+    count = f"{len(tokens.kept) + len(tokens.cut)} of {tokens.limit} tokens"
     if tokens.cut:
         count += f": the last {len(tokens.cut)} are cut off"
     chips = "".join(f"<i>{esc(_readable(token))}</i>" for token in tokens.kept)

@@ -34,16 +34,16 @@ class RunRow:
     name: str
     base: str
     dataset: str
+    settings: Mapping[str, object]
     state: RunState
 
 
 def run_row(run_id: str, manifest: Mapping[str, object], state: RunState) -> RunRow:
     """From a run's config.yaml and state."""
-    settings = manifest.get("config")
-    facts = manifest.get("dataset")
-    base = settings.get("base_model", "") if isinstance(settings, dict) else ""
+    config, facts = manifest.get("config"), manifest.get("dataset")
+    settings = config if isinstance(config, dict) else {}
     dataset = facts.get("name", "") if isinstance(facts, dict) else ""
-    return RunRow(run_id, short_name(run_id), str(base), str(dataset), state)
+    return RunRow(run_id, short_name(run_id), str(settings.get("base_model", "")), str(dataset), settings, state)
 
 
 def short_name(run_id: str) -> str:
@@ -138,8 +138,9 @@ def run_table(rows: Sequence[RunRow]) -> str:
     return f'<div class="sd-scroll"><table class="sd-table"><thead><tr>{heads}</tr></thead><tbody>{"".join(map(_table_row, rows))}</tbody></table></div>'
 
 
-def run_details(row: RunRow, settings: Mapping[str, object]) -> str:
+def run_details(row: RunRow) -> str:
     """Settings and files of a run."""
+    settings = row.settings
     files = "".join(
         f'<li><a href="{file_url("runs", row.id, artifact.file)}" download>{esc(artifact.file.split("/")[-1])}</a> '
         f"<span>{esc(megabytes(artifact.num_bytes))}, {esc(artifact.format)}</span></li>"

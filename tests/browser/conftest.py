@@ -1,0 +1,126 @@
+"""A real server over the tiny base, and a real Chromium."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update", "--disable-sync", "--no-first-run"]
+START_SECONDS = 90
+PATIENCE_MS = 60_000
+
+
+@pytest.fixture(scope="session")
+def server(tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of `sdplay serve` with an empty workspace."""
+    home = tmp_path_factory.mktemp("home")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    address = f"http://127.0.0.1:{port}/"
+    environment = {**os.environ, "SDPLAY_HOME": str(home), "SDPLAY_BASE": str(tiny_base), "HF_HUB_OFFLINE": "1"}
+    with (home / "server.txt").open("wb") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "sdplay", "serve", "--port", str(port)], env=environment, stdout=log, stderr=subprocess.STDOUT
+        )
+    try:
+        _wait_for(address, process, home / "server.txt")
+        yield address
+    finally:
+        process.terminate()
+        process.wait(timeout=30)
+
+
+def _wait_for(address: str, process: subprocess.Popen[bytes], log: Path) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline:
+        assert process.poll() is None, log.read_text()
+        try:
+            urllib.request.urlopen(address, timeout=5).close()
+        except OSError:
+            time.sleep(0.3)
+        else:
+            return
+    pytest.fail(f"the server did not answer:\n{log.read_text()}")
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator["Browser"]:  # noqa: F821, UP037  imported late: other tests do without Playwright
+    """The system's Chromium; tests skip where there is none."""
+    playwright = pytest.importorskip("playwright.sync_api")
+    executable = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if executable is None:
+        pytest.skip("no Chromium here")
+    with playwright.sync_playwright() as started:
+        browser = started.chromium.launch(executable_path=executable, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+@dataclass
+class Visit:
+    """A page in a browser of its own, and what it complained about."""
+
+    page: "Page"  # noqa: F821, UP037
+    address: str
+    complaints: list[str] = field(default_factory=list)
+
+    def open(self, query: str = "") -> None:
+        """Load the page and wait until it is alive."""
+        self.page.goto(self.address + query)
+        self.page.wait_for_selector("#samples button[data-action=select]", state="attached")
+        self.page.wait_for_function("document.querySelector('#header .sd-badge')?.innerText.length > 0")
+
+    def tab(self, name: str) -> None:
+        """Go to a tab, as a visitor does."""
+        self.page.click(f"#tab-{name}-button")
+        self.page.wait_for_selector(f"#tab-{name}", state="visible")
+
+    def fill(self, element_id: str, text: str) -> None:
+        """Type into a text or number field."""
+        self.page.locator(f"#{element_id} textarea, #{element_id} input").first.fill(text)
+
+    def value(self, element_id: str) -> str:
+        """What a field holds."""
+        return self.page.locator(f"#{element_id} textarea, #{element_id} input").first.input_value()
+
+    def wait_for_text(self, selector: str, text: str) -> None:
+        """Wait until an element says something."""
+        self.page.locator(selector).filter(has_text=text).first.wait_for()
+
+
+@pytest.fixture
+def visitors(chromium, server: str) -> Iterator["NewVisit"]:  # noqa: ANN001, F821, UP037
+    """Opens browsers; each has its own cookies and storage."""
+    contexts = []
+
+    def new_visit(width: int = 1280) -> Visit:
+        context = chromium.new_context(viewport={"width": width, "height": 900})
+        contexts.append(context)
+        page = context.new_page()
+        page.set_default_timeout(PATIENCE_MS)
+        visit = Visit(page, server)
+        page.on("console", lambda line: visit.complaints.append(line.text) if line.type == "error" else None)
+        page.on("pageerror", lambda error: visit.complaints.append(str(error)))
+        visit.open()
+        return visit
+
+    yield new_visit
+    for context in contexts:
+        context.close()
+
+
+@pytest.fixture
+def visit(visitors) -> Visit:  # noqa: ANN001
+    """One visitor at 1280 px."""
+    return visitors()

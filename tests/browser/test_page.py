@@ -1,0 +1,177 @@
+"""The page as a visitor meets it, in a real browser."""
+
+from __future__ import annotations
+
+import re
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from tests.browser.conftest import Visit
+
+pytestmark = pytest.mark.browser
+
+
+def take_style_sample(visit: Visit) -> None:
+    visit.page.click("#samples button[data-id=fxemoji-style]")
+    visit.page.wait_for_selector("#dataset-grid textarea")
+
+
+def start_run(visit: Visit, *, steps: int, name: str) -> None:
+    """A run on the style sample with a single sample prompt."""
+    take_style_sample(visit)
+    visit.tab("prompts")
+    visit.fill("prompts-sample", "rocket, {token} style")
+    visit.tab("train")
+    visit.fill("train-steps", str(steps))
+    visit.fill("train-name", name)
+    visit.page.click("#train-start")
+    visit.wait_for_text("#train-status", name)
+
+
+def test_the_main_job_from_sample_to_permalink(visit: Visit, visitors) -> None:  # noqa: ANN001
+    start_run(visit, steps=12, name="main-job")
+    visit.wait_for_text("#train-status", "finished")
+    visit.wait_for_text("#train-samples", "step 12")
+    visit.page.click("#train-compare")
+    visit.wait_for_text("#compare-count", "columns")
+    visit.fill("compare-steps", "2")
+    visit.page.click("#compare-draw")
+    visit.wait_for_text("#compare-progress", "Done")
+    link = visit.value("compare-link")
+
+    other = visitors()
+    other.open(link.removeprefix(other.address))
+    other.wait_for_text("#compare-progress", "Done")
+
+    pictures = other.page.locator("#compare-grid td img")
+    assert pictures.count() == visit.page.locator("#compare-grid td img").count() >= 4
+    pictures.first.scroll_into_view_if_needed()
+    other.page.wait_for_function("[...document.querySelectorAll('#compare-grid td img')].some(image => image.naturalWidth > 0)")
+    assert other.page.locator("#compare-grid thead th").first.inner_text().startswith("base")
+    assert other.page.locator("#compare-downloads a").count() == 3
+    assert visit.complaints == other.complaints == []
+
+
+def test_a_refreshed_page_and_a_second_browser_see_the_run_and_can_stop_it(visit: Visit, visitors) -> None:  # noqa: ANN001
+    start_run(visit, steps=5000, name="long-job")
+    visit.wait_for_text("#run-bar-text", "of 5000")
+
+    visit.page.reload()
+    visit.wait_for_text("#run-bar-text", "long-job")
+    other = visitors()
+    other.wait_for_text("#run-bar-text", "long-job")
+    other.page.click("#run-bar-open")
+    other.wait_for_text("#train-status", "long-job")
+    visit.page.click("#run-bar-stop")
+
+    visit.wait_for_text("#run-bar-text", "Nothing is training")
+    other.wait_for_text("#run-bar-text", "Nothing is training")
+    other.wait_for_text("#train-status", "stopped")
+    assert other.page.locator("#train-resume").is_enabled()
+    assert other.page.locator("#train-stop").is_disabled()
+    assert visit.complaints == other.complaints == []
+
+
+def test_a_template_that_cannot_be_read_is_explained_while_it_is_typed(visit: Visit) -> None:
+    visit.tab("prompts")
+
+    visit.fill("prompts-train", "a photo of {tokn}\na photo of {token")
+
+    visit.wait_for_text("#prompts-preview", "Did you mean {token}?")
+    visit.wait_for_text("#prompts-preview", "is never closed")
+    assert visit.complaints == []
+
+
+def test_a_text_beyond_the_encoder_shows_where_it_is_cut(visit: Visit) -> None:
+    visit.tab("prompts")
+
+    visit.fill("prompts-train", "dog " * 80)
+
+    visit.wait_for_text("#prompts-preview", "the last 5 are cut off")  # 80 words, 75 tokens fit
+    assert visit.page.locator("#prompts-preview .sd-cut").count() == 5
+
+
+def test_a_zip_without_pictures_gives_a_sentence(visit: Visit, tmp_path: Path) -> None:
+    path = tmp_path / "notes.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("notes.txt", "no pictures here")
+
+    visit.page.set_input_files("#dataset-files input[type=file]", str(path))
+    visit.page.wait_for_selector("#dataset-files .file-preview")
+    visit.page.click("#dataset-make")
+
+    visit.wait_for_text(".toast-body", "No usable picture was found")
+    assert "Traceback" not in visit.page.inner_text("body")
+
+
+def test_a_caption_that_was_typed_is_kept(visit: Visit) -> None:
+    take_style_sample(visit)
+    caption = visit.page.locator("#dataset-grid textarea").first
+
+    caption.fill('a frog, "quoted" & {braced} ${dollar} <b>bold</b>')
+    caption.blur()
+    visit.page.wait_for_timeout(1500)
+    visit.open()
+    visit.page.wait_for_selector("#dataset-grid textarea")
+
+    assert visit.page.locator("#dataset-grid textarea").first.input_value() == 'a frog, "quoted" & {braced} ${dollar} <b>bold</b>'
+    assert visit.complaints == []
+
+
+def test_what_was_typed_survives_a_reload(visit: Visit) -> None:
+    visit.tab("train")
+    visit.fill("train-steps", "77")
+    visit.tab("prompts")
+    visit.fill("prompts-token", "zorbly")
+    visit.page.wait_for_timeout(1000)
+
+    visit.open()
+
+    visit.tab("prompts")
+    visit.page.wait_for_function("document.querySelector('#prompts-token input, #prompts-token textarea').value === 'zorbly'")
+    visit.tab("train")
+    assert visit.value("train-steps") == "77"
+
+
+def test_a_setting_out_of_range_gives_a_sentence_and_starts_nothing(visit: Visit) -> None:
+    take_style_sample(visit)
+    visit.tab("train")
+    visit.fill("train-steps", "0")
+
+    visit.page.click("#train-start")
+
+    visit.wait_for_text(".toast-body", "Steps")
+    assert "Nothing is training" in visit.page.inner_text("#run-bar-text")
+
+
+def test_the_base_draws_a_prompt_before_any_training(visit: Visit) -> None:
+    visit.fill("idea", "dog")
+
+    visit.page.click("#idea-draw")
+
+    visit.page.wait_for_selector("#idea-pictures img")
+    assert visit.page.locator("#idea-pictures img").count() == 4
+
+
+@pytest.mark.parametrize("tab", ["dataset", "prompts", "train", "compare", "runs"])
+def test_no_tab_scrolls_sideways_on_a_phone(visitors, tab: str) -> None:  # noqa: ANN001
+    phone = visitors(width=390)
+
+    phone.tab(tab)
+    phone.page.wait_for_timeout(1200)
+
+    assert phone.page.evaluate("document.documentElement.scrollWidth") <= 390
+    assert phone.complaints == []
+
+
+def test_nothing_is_fetched_from_elsewhere(visitors) -> None:  # noqa: ANN001
+    visit = visitors()
+    addresses: list[str] = []
+    visit.page.on("request", lambda request: addresses.append(request.url))
+
+    visit.open()
+    visit.page.wait_for_timeout(1500)
+
+    assert [address for address in addresses if not re.match(rf"{re.escape(visit.address)}|data:|blob:", address)] == []
