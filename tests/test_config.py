@@ -18,7 +18,7 @@ def test_a_learning_rate_that_is_not_a_small_positive_number_is_refused(value: o
 
 
 def test_a_misspelt_setting_is_named_with_the_near_one() -> None:
-    with pytest.raises(ConfigError, match="no setting 'learning_rte'. Did you mean 'learning_rate'"):
+    with pytest.raises(ConfigError, match=r"no setting 'learning_rte'\. Did you mean 'learning_rate'"):
         parse(LoraConfig, {"learning_rte": 1})
 
 

@@ -73,7 +73,7 @@ def test_alpha_and_trigger_word_are_kept(engine: Engine, run: Run, tmp_path: Pat
 
 
 def test_export_wants_a_safetensors_name(engine: Engine, run: Run, tmp_path: Path) -> None:
-    with pytest.raises(SdplayError, match="does not end in .safetensors"):
+    with pytest.raises(SdplayError, match=r"does not end in \.safetensors"):
         engine.export(run.id, tmp_path / "lora.ckpt")
 
 

@@ -18,6 +18,8 @@ import pytest
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update", "--disable-sync", "--no-first-run"]
 START_SECONDS = 90
 PATIENCE_MS = 60_000
+LEAVING = ("AbortError", "errored out", "Failed to fetch")
+"""What Gradio's own script says when a page is left while it waits for an answer."""
 
 
 @pytest.fixture(scope="session")
@@ -81,6 +83,11 @@ class Visit:
         self.page.wait_for_selector("#samples button[data-action=select]", state="attached")
         self.page.wait_for_function("document.querySelector('#header .sd-badge')?.innerText.length > 0")
 
+    def hear(self, complaint: str) -> None:
+        """Note what the browser's console says."""
+        if not any(text in complaint for text in LEAVING):
+            self.complaints.append(complaint)
+
     def tab(self, name: str) -> None:
         """Go to a tab, as a visitor does."""
         self.page.click(f"#tab-{name}-button")
@@ -104,15 +111,15 @@ def visitors(chromium, server: str) -> Iterator["NewVisit"]:  # noqa: ANN001, F8
     """Opens browsers; each has its own cookies and storage."""
     contexts = []
 
-    def new_visit(width: int = 1280) -> Visit:
+    def new_visit(query: str = "", *, width: int = 1280) -> Visit:
         context = chromium.new_context(viewport={"width": width, "height": 900})
         contexts.append(context)
         page = context.new_page()
         page.set_default_timeout(PATIENCE_MS)
         visit = Visit(page, server)
-        page.on("console", lambda line: visit.complaints.append(line.text) if line.type == "error" else None)
-        page.on("pageerror", lambda error: visit.complaints.append(str(error)))
-        visit.open()
+        page.on("console", lambda line: visit.hear(line.text) if line.type == "error" else None)
+        page.on("pageerror", lambda error: visit.hear(str(error)))
+        visit.open(query)
         return visit
 
     yield new_visit

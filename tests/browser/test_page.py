@@ -41,8 +41,7 @@ def test_the_main_job_from_sample_to_permalink(visit: Visit, visitors) -> None: 
     visit.wait_for_text("#compare-progress", "Done")
     link = visit.value("compare-link")
 
-    other = visitors()
-    other.open(link.removeprefix(other.address))
+    other = visitors(link.removeprefix(visit.address))
     other.wait_for_text("#compare-progress", "Done")
 
     pictures = other.page.locator("#compare-grid td img")
