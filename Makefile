@@ -35,8 +35,8 @@ $(VENV)/.installed: requirements.txt
 	$(BIN)/python -m pip install -q --disable-pip-version-check -r requirements.txt
 	touch $@
 
-$(VENV)/.installed-dev: requirements-dev.txt $(VENV)/.installed
-	$(BIN)/python -m pip install -q --disable-pip-version-check -r requirements-dev.txt
+$(VENV)/.installed-dev: tests/requirements.txt $(VENV)/.installed
+	$(BIN)/python -m pip install -q --disable-pip-version-check -r tests/requirements.txt
 	touch $@
 
 # The browser tests skip, and say so, where no Chromium can be had.

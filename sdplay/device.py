@@ -30,13 +30,14 @@ class Device:
 
         return torch.device(self.kind)
 
-    def autocast(self, mixed_precision: str) -> AbstractContextManager[object]:
-        """bfloat16 arithmetic where the hardware has it; nothing on the CPU, where it is far slower than float32."""
-        import torch
 
-        if mixed_precision == "auto" and self.kind == "cuda" and torch.cuda.is_bf16_supported():
-            return torch.autocast("cuda", dtype=torch.bfloat16)
-        return nullcontext()
+def autocast(device: torch.device) -> AbstractContextManager[object]:
+    """bfloat16 arithmetic where the hardware has it; nothing on the CPU, where it is far slower than float32."""
+    import torch
+
+    if device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False):
+        return torch.autocast("cuda", dtype=torch.bfloat16)
+    return nullcontext()
 
 
 def best_device() -> Device:

@@ -29,7 +29,7 @@ from sdplay.errors import Cancelled, ConfigError, DataError, RunError, SdplayErr
 from sdplay.events import Failed, Phase, RunState, Submitted
 from sdplay.methods import parse_train_config
 from sdplay.prompt_sets import PromptSet, load_prompt_sets, save_prompt_set
-from sdplay.runs import Run, RunLog, create_run, list_runs, open_run
+from sdplay.runs import Run, RunFollower, RunLog, create_run, list_runs, open_run
 from sdplay.sample_sets import Sample, load_samples
 from sdplay.workspace import PRESETS, Workspace, slug
 
@@ -80,7 +80,7 @@ class Engine:
         self._drawings: deque[_Work] = deque()
         self._locks: dict[str, FileLock] = {}
         self._cancelled: set[str] = set()
-        self._states: dict[str, tuple[int, bool, RunState]] = {}
+        self._followers: dict[str, RunFollower] = {}
         self._wakeup = threading.Condition()
         self._worker: threading.Thread | None = None
         self._loaded: _Loaded | None = None
@@ -132,17 +132,8 @@ class Engine:
         return list_runs(self.workspace.runs)
 
     def state(self, run: Run) -> RunState:
-        """Like `run.state()`, read again only when there is news."""
-        try:
-            size = (run.folder / "events.jsonl").stat().st_size
-        except FileNotFoundError:
-            return run.state()
-        held = run.id in self._locks or run.is_held()
-        known = self._states.get(run.id)
-        if known is None or known[:2] != (size, held):
-            known = (size, held, run.state())
-            self._states[run.id] = known
-        return known[2]
+        """Like `run.state()`, but reads only what is new since the last call."""
+        return self._followers.setdefault(run.id, RunFollower(run)).state()
 
     def active_run(self) -> Run | None:
         """The run that trains or waits, the oldest first; None when nothing does."""

@@ -183,16 +183,32 @@ class RunState:
 
 
 @dataclass
-class _Fold:
-    """The state while it is folded; series are lists, so that a long run folds in linear time."""
+class Fold:
+    """Adds up events one by one; series are lists, so that a long run folds in linear time."""
 
-    state: RunState = field(default_factory=RunState)
+    now: RunState = field(default_factory=RunState)
     losses: list[Step] = field(default_factory=list)
     validations: list[Validation] = field(default_factory=list)
     samples: list[Samples] = field(default_factory=list)
     checkpoints: list[int] = field(default_factory=list)
     artifacts: list[Artifact] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+
+    def add(self, event: Event) -> None:
+        """The next event, in order."""
+        _apply(self, event)
+
+    def state(self) -> RunState:
+        """What the events so far add up to."""
+        return replace(
+            self.now,
+            losses=tuple(self.losses),
+            validations=tuple(self.validations),
+            samples=tuple(self.samples),
+            checkpoints=tuple(self.checkpoints),
+            artifacts=tuple(self.artifacts),
+            notes=tuple(dict.fromkeys(self.notes)),
+        )
 
     def rewind(self, step: int) -> None:
         """Forget what an interrupted stretch logged beyond the checkpoint that the run went on from."""
@@ -204,25 +220,17 @@ class _Fold:
 
 def fold(events: Iterable[Event]) -> RunState:
     """Add up events in order."""
-    folding = _Fold()
+    folding = Fold()
     for event in events:
-        _apply(folding, event)
-    return replace(
-        folding.state,
-        losses=tuple(folding.losses),
-        validations=tuple(folding.validations),
-        samples=tuple(folding.samples),
-        checkpoints=tuple(folding.checkpoints),
-        artifacts=tuple(folding.artifacts),
-        notes=tuple(dict.fromkeys(folding.notes)),
-    )
+        folding.add(event)
+    return folding.state()
 
 
-def _apply(folding: _Fold, event: Event) -> None:
+def _apply(folding: Fold, event: Event) -> None:
     match event:
         case Step():
             folding.losses.append(event)
-            folding.state = replace(folding.state, step=event.step)
+            folding.now = replace(folding.now, step=event.step)
         case Validation():
             folding.validations.append(event)
         case Samples():
@@ -237,23 +245,23 @@ def _apply(folding: _Fold, event: Event) -> None:
             _apply_status(folding, event)
 
 
-def _apply_status(folding: _Fold, event: Event) -> None:
-    state = folding.state
+def _apply_status(folding: Fold, event: Event) -> None:
+    state = folding.now
     match event:
         case Submitted():
-            folding.state = replace(
+            folding.now = replace(
                 state, status="queued", steps=event.steps, submitted_at=event.time, ended_at=0.0, message="", hint="", phase=""
             )
         case Started():
             folding.rewind(event.step)
-            folding.state = replace(state, status="running", step=event.step, device=event.device, started_at=event.time)
+            folding.now = replace(state, status="running", step=event.step, device=event.device, started_at=event.time)
         case Phase():
-            folding.state = replace(state, phase=event.name, phase_done=event.done, phase_total=event.total)
+            folding.now = replace(state, phase=event.name, phase_done=event.done, phase_total=event.total)
         case StopRequested() if state.status in ("queued", "running"):
-            folding.state = replace(state, status="stopping")
+            folding.now = replace(state, status="stopping")
         case Stopped():
-            folding.state = replace(state, status="stopped", step=event.step, ended_at=event.time)
+            folding.now = replace(state, status="stopped", step=event.step, ended_at=event.time)
         case Finished():
-            folding.state = replace(state, status="finished", step=event.step, ended_at=event.time)
+            folding.now = replace(state, status="finished", step=event.step, ended_at=event.time)
         case Failed():
-            folding.state = replace(state, status="failed", message=event.message, hint=event.hint, ended_at=event.time)
+            folding.now = replace(state, status="failed", message=event.message, hint=event.hint, ended_at=event.time)

@@ -30,7 +30,7 @@ from filelock import FileLock, Timeout
 from sdplay import __version__
 from sdplay.config import TrainConfig
 from sdplay.errors import RunError
-from sdplay.events import Event, RunState, StopRequested, fold, read_event
+from sdplay.events import Event, Fold, RunState, StopRequested, read_event
 from sdplay.workspace import slug, write_atomically
 
 RUN_ID = re.compile(r"[0-9]{8}-[0-9]{6}-[a-z0-9-]{1,60}")
@@ -60,22 +60,25 @@ class Run:
 
     def events(self) -> Iterator[Event]:
         """Every event that was written whole and is of a known type."""
-        try:
-            lines = (self.folder / "events.jsonl").read_bytes().splitlines()
-        except FileNotFoundError:
-            return
-        for line in lines:
+        for line in self._lines(0)[0]:
             event = read_event(line)
             if event is not None:
                 yield event
 
     def state(self) -> RunState:
         """Folded anew from disk. A run that should be going on, but whose lock is free, was interrupted."""
-        state = fold(self.events())
-        if state.ended or self.is_held():
-            return state
-        state = fold(self.events())  # it may have ended between the two looks
-        return state if state.ended else replace(state, status="interrupted", phase="")
+        return RunFollower(self).state()
+
+    def _lines(self, offset: int) -> tuple[list[bytes], int]:
+        """The whole lines from a byte offset on, and the offset behind them."""
+        try:
+            with (self.folder / "events.jsonl").open("rb") as file:
+                file.seek(offset)
+                raw = file.read()
+        except FileNotFoundError:
+            return [], offset
+        whole = raw[: raw.rfind(b"\n") + 1]
+        return whole.splitlines(), offset + len(whole)
 
     def is_held(self) -> bool:
         """Some living process has this run in hand."""
@@ -96,6 +99,33 @@ class Run:
     def stop_requested(self) -> bool:
         """Somebody asked."""
         return (self.folder / "stop").exists()
+
+
+class RunFollower:
+    """Knows a run's state by reading only what is new since it last looked. Safe to share between threads."""
+
+    def __init__(self, run: Run) -> None:
+        self.run = run
+        self._offset = 0
+        self._fold = Fold()
+        self._guard = Lock()
+
+    def state(self) -> RunState:
+        """The run's state now."""
+        state = self._read()
+        if state.ended or self.run.is_held():
+            return state
+        state = self._read()  # it may have ended between the two looks
+        return state if state.ended else replace(state, status="interrupted", phase="")
+
+    def _read(self) -> RunState:
+        with self._guard:
+            lines, self._offset = self.run._lines(self._offset)
+            for line in lines:
+                event = read_event(line)
+                if event is not None:
+                    self._fold.add(event)
+            return self._fold.state()
 
 
 class RunLog:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from sdplay import checkpoint, sample, templates
 from sdplay.cache import Latents, encode_examples, encode_texts
 from sdplay.config import GenerateConfig, TrainConfig
 from sdplay.data import Example
-from sdplay.device import Device
+from sdplay.device import Device, autocast
 from sdplay.diffusion.objective import Objective, min_snr_weight, per_sample_loss, step_generator
 from sdplay.errors import DataError, DeviceError
 from sdplay.events import Artifact, Checkpoint, Event, Finished, Note, Phase, Samples, Started, Step, Stopped, Validation
@@ -216,7 +217,7 @@ def _denoising_error(job: Job, objective: Objective, drawn: tuple[Tensor, Tensor
     """(B,) error of the denoiser at x_t, unweighted."""
     x0, eps, t = (tensor.to(job.parts.device) for tensor in drawn)
     x_t = objective.add_noise(x0, eps, t).contiguous(memory_format=torch.channels_last)
-    with job.device.autocast(job.config.mixed_precision):
+    with autocast(job.parts.device) if job.config.mixed_precision == "auto" else nullcontext():
         predicted = job.family.predict(job.parts, x_t, t, conditioning)
     return per_sample_loss(predicted, objective.target(x0, eps, t))
 

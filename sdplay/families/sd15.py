@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ from diffusers import StableDiffusionPipeline
 from torch import Tensor, nn
 from transformers import CLIPTokenizer
 
-from sdplay.device import Device
+from sdplay.device import Device, autocast
 from sdplay.diffusion.objective import Objective
 from sdplay.errors import Cancelled, ModelError
 from sdplay.families import Conditioning, DrawRequest, Parts, TokenCount
@@ -119,7 +118,7 @@ def draw(parts: Parts, request: DrawRequest) -> list[Tensor]:
             raise Cancelled("Drawing was cancelled.")
         return values
 
-    with nullcontext() if parts.device.type == "cpu" else torch.autocast(parts.device.type, dtype=torch.bfloat16):
+    with autocast(parts.device):
         pictures = pipeline(
             prompt_embeds=request.conditioning.hidden,
             negative_prompt_embeds=request.negative.hidden,
