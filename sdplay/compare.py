@@ -18,12 +18,14 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from filelock import FileLock
 from PIL import Image, ImageDraw, ImageFont
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from sdplay.columns import Column
 from sdplay.config import CompareConfig
 from sdplay.errors import RunError
+from sdplay.runs import is_held
 from sdplay.workspace import write_atomically, write_json
 
 if TYPE_CHECKING:
@@ -90,8 +92,25 @@ def create_comparison(folder: Path, config: CompareConfig, columns: Sequence[Col
     return comparison
 
 
+def hold_comparison(folder: Path, comparison_id: str) -> FileLock:
+    """Take a comparison in hand; while the lock is held, readers believe that it is being drawn."""
+    lock = FileLock(folder / comparison_id / "lock", thread_local=False)
+    lock.acquire()
+    return lock
+
+
 def open_comparison(folder: Path, comparison_id: str) -> Comparison:
-    """Read a comparison. Raises RunError when there is none with that id."""
+    """Read a comparison. One that is not finished and in nobody's hands is failed. Raises RunError when there is none with that id."""
+    comparison = _read(folder, comparison_id)
+    if comparison.ended or is_held(folder / comparison_id / "lock"):
+        return comparison
+    comparison = _read(folder, comparison_id)  # it may have ended between the two looks
+    if comparison.ended:
+        return comparison
+    return comparison.model_copy(update={"status": "failed", "message": "The program that drew it ended before it was finished."})
+
+
+def _read(folder: Path, comparison_id: str) -> Comparison:
     path = folder / comparison_id / "comparison.json"
     if not COMPARISON_ID.fullmatch(comparison_id) or not path.is_file():
         raise RunError(f"There is no comparison {comparison_id[:60]!r}.", "Its link is wrong, or it was deleted.")

@@ -1,47 +1,49 @@
 """The one door: the page, the command line and the API ask this object and nothing else.
 
-One worker thread owns the accelerator. Training runs wait in a queue; pictures and comparisons slip in between two
-training steps. Everything a run must not forget is in its run folder, so any number of engines may look at it.
+Everything a run or a comparison must not forget is in its folder, so any number of engines may look at it. What needs the
+accelerator goes to the worker.
 """
 
 from __future__ import annotations
 
-import logging
 import shutil
 import threading
-import traceback
-from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from filelock import FileLock, Timeout
+from filelock import FileLock
 
 from sdplay import hub, templates
 from sdplay.columns import Column, parse_column
-from sdplay.compare import Comparison, Drawing, create_comparison, draw_comparison, list_comparisons, open_comparison, set_status
+from sdplay.compare import (
+    Comparison,
+    Drawing,
+    create_comparison,
+    draw_comparison,
+    hold_comparison,
+    list_comparisons,
+    open_comparison,
+    set_status,
+)
 from sdplay.config import CompareConfig, GenerateConfig, TrainConfig, parse
 from sdplay.data import Dataset, DatasetStore
-from sdplay.errors import Cancelled, ConfigError, DataError, RunError, SdplayError
-from sdplay.events import Failed, Phase, RunState, Submitted
+from sdplay.errors import Cancelled, ConfigError, DataError, RunError
+from sdplay.events import RunState
 from sdplay.methods import parse_train_config
 from sdplay.prompt_sets import PromptSet, load_prompt_sets, save_prompt_set
-from sdplay.runs import Run, RunFollower, RunLog, create_run, list_runs, open_run
+from sdplay.runs import Run, RunFollower, create_run, list_runs, open_run
 from sdplay.sample_sets import Sample, load_samples
+from sdplay.worker import Worker
 from sdplay.workspace import PRESETS, Workspace, slug
 
 if TYPE_CHECKING:
-    from sdplay.device import Device
     from sdplay.families import Family, Parts, TokenCount
 
-LOG = logging.getLogger("sdplay")
-UNEXPECTED = "Something went wrong inside sdplay"
 MAX_CELLS = 400
-MAX_WAITING_RUNS = 20
-LOCK_SECONDS = 2.0
 
 
 @dataclass(frozen=True)
@@ -53,39 +55,17 @@ class Drawn:
     seed: int
 
 
-@dataclass
-class _Work:
-    """A drawing that waits for the worker."""
-
-    base_model: str
-    do: Callable[[Parts, Family], object]
-    outcome: Future[object]
-
-
-@dataclass
-class _Loaded:
-    base: hub.Base
-    parts: Parts
-    family: Family
-    device: Device
-
-
 class Engine:
     """Submit, stop, resume, draw, compare, list. Every method may be called from any thread and returns at once, except `draw`."""
 
     def __init__(self, workspace: Workspace) -> None:
         self.workspace = workspace
         self.datasets = DatasetStore(workspace.datasets)
-        self._runs: deque[str] = deque()
-        self._drawings: deque[_Work] = deque()
-        self._locks: dict[str, FileLock] = {}
+        self.device_label = ""
+        self._worker = Worker(self.datasets, workspace.cache)
         self._cancelled: set[str] = set()
         self._followers: dict[str, RunFollower] = {}
-        self._wakeup = threading.Condition()
-        self._worker: threading.Thread | None = None
-        self._loaded: _Loaded | None = None
-        self._closing = False
-        self.device_label = ""
+        self._making_samples = threading.Lock()
 
     # ---- runs
 
@@ -96,12 +76,10 @@ class Engine:
         dataset = self.datasets.open(config.dataset)
         if not dataset.examples:
             raise ConfigError(f"The data set {dataset.name!r} has no pictures.", "Add at least one, better 10 to 20.")
-        with self._wakeup:
-            if len(self._runs) >= MAX_WAITING_RUNS:
-                raise RunError(f"{MAX_WAITING_RUNS} runs are waiting already.", "Wait until one has ended, or stop one.")
+        self._worker.require_room()
         facts = {"dataset": {"id": dataset.id, "name": dataset.name, "pictures": len(dataset.examples)}}
         run = create_run(self.workspace.runs, config, name=name, facts=facts)
-        self._queue(run, config.steps)
+        self._worker.train(run, config.steps)
         return run.id
 
     def resume(self, run_id: str) -> str:
@@ -112,7 +90,7 @@ class Engine:
             raise RunError(f"Run {run.id} is {state.status}.", "Only a run that has ended can be resumed.")
         if state.status == "finished":
             raise RunError(f"Run {run.id} is finished: all {state.steps} steps are done.", "Train a new one with more steps.")
-        self._queue(run, parse_train_config(run.settings).steps)
+        self._worker.train(run, parse_train_config(run.settings).steps)
         return run.id
 
     def stop(self, run_id: str) -> None:
@@ -169,7 +147,7 @@ class Engine:
         )
         column = parse_column(adapter, self.workspace.runs)
         target = folder or self.workspace.pictures
-        return self._work(base_model, lambda parts, family: _draw_shots(parts, family, grid, column, target)).result()  # type: ignore[return-value]
+        return self._worker.draw(base_model, lambda parts, family: _draw_shots(parts, family, grid, column, target)).result()
 
     def compare(self, values: Mapping[str, object]) -> str:
         """Queue a comparison grid; `values` are CompareConfig's. Returns its id. Raises SdplayError; then nothing was written."""
@@ -182,7 +160,9 @@ class Engine:
         if len({column.label for column in columns}) < len(columns):
             raise ConfigError("A column is there twice.", "Take one of them away.")
         comparison = create_comparison(self.workspace.comparisons, config, columns)
-        self._work(config.base_model, lambda parts, family: self._draw_comparison(comparison, columns, parts, family), comparison.id)
+        lock = hold_comparison(self.workspace.comparisons, comparison.id)
+        outcome = self._worker.draw(config.base_model, lambda parts, family: self._draw_comparison(comparison, columns, parts, family))
+        outcome.add_done_callback(lambda done: self._end_comparison(comparison.id, lock, done))
         return comparison.id
 
     def comparison(self, comparison_id: str) -> Comparison:
@@ -241,8 +221,9 @@ class Engine:
         sample = self.samples().get(sample_id)
         if sample is None:
             raise DataError(f"There is no sample data set {sample_id!r}.", f"Choose one of: {', '.join(self.samples())}.")
-        made = next((dataset for dataset in self.datasets.list() if dataset.id.startswith(f"{slug(sample_id)}-")), None)
-        return made or self.datasets.create([sample.folder], name=sample_id)
+        with self._making_samples:
+            made = next((dataset for dataset in self.datasets.list() if dataset.id.startswith(f"{slug(sample_id)}-")), None)
+            return made or self.datasets.create([sample.folder], name=sample_id)
 
     def prompt_sets(self) -> dict[str, PromptSet]:
         """The shipped prompt sets and the user's own; the user's win."""
@@ -268,8 +249,6 @@ class Engine:
 
     def wait(self, run_id: str, *, tick: Callable[[RunState], None] | None = None, seconds: float = 0.2) -> RunState:
         """Block until a run has ended; `tick` sees its state every `seconds`."""
-        import time
-
         run = self.run(run_id)
         while True:
             state = self.state(run)
@@ -281,8 +260,6 @@ class Engine:
 
     def wait_for_step(self, run_id: str, step: int) -> RunState:
         """Block until a run has reached a step or has ended."""
-        import time
-
         run = self.run(run_id)
         while (state := self.state(run)).step < step and not state.ended:
             time.sleep(0.02)
@@ -290,142 +267,7 @@ class Engine:
 
     def close(self) -> None:
         """End the worker after what it is doing; a training run is asked to stop and keeps a checkpoint."""
-        with self._wakeup:
-            self._closing = True
-            self._wakeup.notify_all()
-        if self._worker and self._worker is not threading.current_thread():
-            self._worker.join()
-
-    # ---- the worker
-
-    def _queue(self, run: Run, steps: int) -> None:
-        lock = FileLock(run.folder / "lock", thread_local=False)
-        try:
-            lock.acquire(timeout=LOCK_SECONDS)
-        except Timeout:
-            raise RunError(f"Run {run.id} is in another program's hands.", "Wait until that has ended.") from None
-        (run.folder / "stop").unlink(missing_ok=True)
-        RunLog(run).append(Submitted(steps=steps))
-        with self._wakeup:
-            self._locks[run.id] = lock
-            self._runs.append(run.id)
-            self._wakeup.notify_all()
-        self._start_worker()
-
-    def _work(self, base_model: str, do: Callable[[Parts, Family], object], comparison_id: str = "") -> Future[object]:
-        work = _Work(base_model, do, Future())
-        if comparison_id:
-            work.outcome.add_done_callback(lambda done: self._record_failure(comparison_id, done))
-        with self._wakeup:
-            self._drawings.append(work)
-            self._wakeup.notify_all()
-        self._start_worker()
-        return work.outcome
-
-    def _start_worker(self) -> None:
-        with self._wakeup:
-            if self._worker is None or not self._worker.is_alive():
-                self._worker = threading.Thread(target=self._serve, name="sdplay-worker", daemon=True)
-                self._worker.start()
-
-    def _serve(self) -> None:
-        from sdplay.device import prepare_thread
-        from sdplay.quiet import quiet_libraries
-
-        quiet_libraries()
-        prepare_thread()
-        while True:
-            with self._wakeup:
-                self._wakeup.wait_for(lambda: self._closing or self._drawings or self._runs)
-                if self._closing:
-                    return
-                work = self._drawings.popleft() if self._drawings else None
-                run_id = None if work else self._runs.popleft()
-            if work:
-                self._serve_drawing(work)
-            elif run_id:
-                self._serve_run(Run(self.workspace.runs / run_id))
-
-    def _serve_drawing(self, work: _Work) -> None:
-        from sdplay.device import explained_memory_errors
-
-        try:
-            loaded = self._load(work.base_model)
-            with explained_memory_errors("drawing"):
-                work.outcome.set_result(work.do(loaded.parts, loaded.family))
-        except Exception as error:  # the asker gets it, whatever it is
-            work.outcome.set_exception(_explained(error))
-
-    def _serve_drawings_between_steps(self, base_model: str) -> bool:
-        """Draw what waits for the base that is in use; other bases wait until the run has ended."""
-        served = False
-        while work := self._next_drawing(base_model):
-            self._serve_drawing(work)
-            served = True
-        return served
-
-    def _next_drawing(self, base_model: str) -> _Work | None:
-        with self._wakeup:
-            for work in self._drawings:
-                if work.base_model == base_model:
-                    self._drawings.remove(work)
-                    return work
-        return None
-
-    def _serve_run(self, run: Run) -> None:
-        """Train; whatever happens ends as an event, and the lock is given back."""
-        log = RunLog(run)
-        try:
-            with _log_file(run.folder / "log.txt"):
-                try:
-                    self._train(run, log)
-                except Exception as error:  # becomes the run's failure, which the page shows
-                    explained = _explained(error)
-                    if explained is not error:
-                        self._loaded = None  # what it left on the base is unknown: load it afresh
-                    log.append(Failed(message=explained.message, hint=explained.hint))
-        finally:
-            self._locks.pop(run.id).release()
-
-    def _train(self, run: Run, log: RunLog) -> None:
-        from sdplay import train
-        from sdplay.device import explained_memory_errors, require_disk
-        from sdplay.methods import method
-
-        config = parse_train_config(run.settings)
-        require_disk(run.folder, 200 * 2**20)
-        log.append(Phase(name="loading the base model"))
-        loaded = self._load(config.base_model, lambda what, done, total: log.append(Phase(name=what, done=done, total=total)))
-        job = train.Job(
-            run=run,
-            config=config,
-            examples=self.datasets.open(config.dataset).examples,
-            parts=loaded.parts,
-            family=loaded.family,
-            method=method(config.method),
-            device=loaded.device,
-            cache_folder=self.workspace.cache,
-        )
-        hooks = train.Hooks(
-            emit=log.append,
-            stop_requested=lambda: self._closing or run.stop_requested,
-            between_steps=lambda: self._serve_drawings_between_steps(config.base_model),
-        )
-        with explained_memory_errors("training"):
-            train.train(job, hooks)
-
-    def _load(self, source: str, on_progress: hub.Progress | None = None) -> _Loaded:
-        """The base model, loaded once and kept until another is asked for. Worker thread only."""
-        from sdplay.device import best_device
-        from sdplay.families import family
-
-        if self._loaded is None or self._loaded.base.source != source:
-            base = hub.find_base(source, on_progress=on_progress)
-            self._loaded = None
-            device = best_device()
-            chosen = family(base.family)
-            self._loaded = _Loaded(base, chosen.load(base.folder, device, source=source), chosen, device)
-        return self._loaded
+        self._worker.close()
 
     def _draw_comparison(self, comparison: Comparison, columns: Sequence[Column], parts: Parts, family: Family) -> Comparison:
         drawing = Drawing(
@@ -433,17 +275,17 @@ class Engine:
             columns=columns,
             parts=parts,
             family=family,
-            cancelled=lambda: comparison.id in self._cancelled or self._closing,
+            cancelled=lambda: comparison.id in self._cancelled or self._worker.closing,
         )
         return draw_comparison(comparison, drawing)
 
-    def _record_failure(self, comparison_id: str, outcome: Future[object]) -> None:
+    def _end_comparison(self, comparison_id: str, lock: FileLock, outcome: Future[Comparison]) -> None:
         error = outcome.exception()
-        if error is None:
-            return
-        comparison = open_comparison(self.workspace.comparisons, comparison_id)
-        status = "cancelled" if isinstance(error, Cancelled) else "failed"
-        set_status(self.workspace.comparisons, comparison, status, str(error))
+        if error is not None:
+            comparison = open_comparison(self.workspace.comparisons, comparison_id)
+            status = "cancelled" if isinstance(error, Cancelled) else "failed"
+            set_status(self.workspace.comparisons, comparison, status, str(error))
+        lock.release()
 
 
 def check_train_config(config: TrainConfig) -> None:
@@ -481,25 +323,3 @@ def _free_path(folder: Path, stem: str) -> Path:
         number += 1
         path = folder / f"{stem}-{number}.png"
     return path
-
-
-def _explained(error: Exception) -> SdplayError:
-    """What a user is told; the traceback goes to the log."""
-    if isinstance(error, SdplayError):
-        return error
-    LOG.error("%s", "".join(traceback.format_exception(error)))
-    return SdplayError(
-        f"{UNEXPECTED}: {type(error).__name__}: {str(error)[:300]}", "The run's log.txt has the full report; please send it in."
-    )
-
-
-@contextmanager
-def _log_file(path: Path) -> Iterator[None]:
-    handler = logging.FileHandler(path, encoding="utf-8")
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-    LOG.addHandler(handler)
-    try:
-        yield
-    finally:
-        LOG.removeHandler(handler)
-        handler.close()

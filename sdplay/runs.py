@@ -82,13 +82,7 @@ class Run:
 
     def is_held(self) -> bool:
         """Some living process has this run in hand."""
-        lock = FileLock(self.folder / "lock")
-        try:
-            lock.acquire(blocking=False)
-        except Timeout:
-            return True
-        lock.release()
-        return False
+        return is_held(self.folder / "lock")
 
     def request_stop(self) -> None:
         """Ask the process that trains to stop at the next step and keep what it has."""
@@ -188,6 +182,17 @@ def list_runs(runs_folder: Path) -> list[Run]:
         return []
     folders = [path for path in runs_folder.iterdir() if RUN_ID.fullmatch(path.name) and (path / "config.yaml").exists()]
     return [Run(path) for path in sorted(folders, reverse=True)]
+
+
+def is_held(lock_path: Path) -> bool:
+    """Whether some living process holds a lock; the system frees it when the process dies."""
+    lock = FileLock(lock_path)
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        return True
+    lock.release()
+    return False
 
 
 def versions() -> dict[str, str]:

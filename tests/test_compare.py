@@ -88,6 +88,15 @@ def test_cancelling_keeps_the_finished_cells(engine: Engine, tiny_base: Path) ->
     assert 0 < len(comparison.cells) < comparison.config.num_cells
 
 
+def test_a_grid_whose_program_died_is_failed_and_says_so(engine: Engine, tiny_base: Path) -> None:
+    comparison = finished(engine, engine.compare(asked(tiny_base, ["base"])))
+    path = engine.comparison_folder(comparison.id) / "comparison.json"
+    path.write_text(path.read_text().replace('"finished"', '"drawing"'))
+
+    assert engine.comparison(comparison.id).status == "failed"
+    assert "ended before" in engine.comparison(comparison.id).message
+
+
 @pytest.mark.parametrize(
     ("columns", "error", "says"),
     [

@@ -99,8 +99,10 @@ def test_a_run_cut_off_anywhere_resumes_to_equal_weights(engine: Engine, tiny_ba
     shutil.rmtree(cut.folder / "checkpoints" / "6")
     assert cut.state().status == "interrupted"
 
-    engine.resume(cut.id)
-    state = engine.wait(cut.id)
+    new_process = Engine(engine.workspace)
+    new_process.resume(cut.id)
+    state = new_process.wait(cut.id)
+    new_process.close()
 
     assert state.status == "finished"
     assert [step.loss for step in state.losses] == [step.loss for step in whole.state().losses]

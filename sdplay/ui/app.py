@@ -174,9 +174,16 @@ def open_page(engine: Engine, first: Mapping[str, Any], stored: Mapping[str, Any
     wanted = request.query_params
     run_id, comparison_id = wanted.get("run", ""), wanted.get("compare", "")
     tab = gr.Tabs(selected="compare") if comparison_id else gr.Tabs(selected="train") if run_id else gr.skip()
-    values = [gr.update(value=kept.get(name, value)) for name, value in first.items()]
+    values = [_kept_value(kept, name, value) for name, value in first.items()]
     picker = dataset_tab.dataset_picker(engine, str(kept.get("dataset") or ""))
     return [tab, picker, _run_picker(engine, run_id), compare_tab.comparison_picker(engine, comparison_id), *values]
+
+
+def _kept_value(kept: Mapping[str, Any], name: str, first: object) -> Any:  # noqa: ANN401  an update of Gradio's
+    """What was kept; an empty number must be said, because Gradio shows 0 for it until it is told."""
+    if name in kept or first is None:
+        return gr.update(value=kept.get(name))
+    return gr.skip()
 
 
 def take_sample(engine: Engine, names: Sequence[str], event: gr.EventData) -> list[Any]:

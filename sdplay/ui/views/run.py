@@ -13,7 +13,7 @@ from sdplay.ui.views.text import age, count_of, duration, empty, esc, matrix, me
 
 MAX_POINTS = 500
 SMOOTHING = 0.9
-SERIES = {"loss": "#c7cbd6", "smoothed": "#6366f1", "held-out": "#e8833a"}
+SERIES = {"loss": "#a3adc2", "smoothed": "#6366f1", "held-out": "#e8833a"}
 """Series of the loss plot and their colours."""
 WORDS = {
     "queued": "waiting for its turn",

@@ -1,0 +1,239 @@
+"""The one thread that owns the accelerator.
+
+Training runs wait in a queue; drawings go first, and slip in between two steps of a training run that uses the same base.
+The base model is loaded once and kept until another is asked for.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import traceback
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+from filelock import FileLock, Timeout
+
+from sdplay import hub
+from sdplay.data import DatasetStore
+from sdplay.errors import Cancelled, RunError, SdplayError
+from sdplay.events import Failed, Phase, Submitted
+from sdplay.methods import parse_train_config
+from sdplay.runs import Run, RunLog
+
+if TYPE_CHECKING:
+    from sdplay.device import Device
+    from sdplay.families import Family, Parts
+
+LOG = logging.getLogger("sdplay")
+MAX_WAITING_RUNS = 20
+LOCK_SECONDS = 2.0
+RUN_DISK_BYTES = 200 * 2**20
+Result = TypeVar("Result")
+
+
+@dataclass
+class _Drawing(Generic[Result]):
+    """Something to draw that waits for the thread."""
+
+    base_model: str
+    do: Callable[[Parts, Family], Result]
+    outcome: Future[Result]
+
+    def serve(self, parts: Parts, family: Family) -> None:
+        self.outcome.set_result(self.do(parts, family))
+
+
+@dataclass
+class _Loaded:
+    base: hub.Base
+    parts: Parts
+    family: Family
+    device: Device
+
+
+class Worker:
+    """Takes work from any thread; does it in its own, which starts with the first work."""
+
+    def __init__(self, datasets: DatasetStore, cache_folder: Path) -> None:
+        self.closing = False
+        self._datasets = datasets
+        self._cache_folder = cache_folder
+        self._runs: deque[Run] = deque()
+        self._drawings: deque[_Drawing] = deque()
+        self._locks: dict[str, FileLock] = {}
+        self._wakeup = threading.Condition()
+        self._thread: threading.Thread | None = None
+        self._loaded: _Loaded | None = None
+
+    def require_room(self) -> None:
+        """Raise RunError when too many runs wait already."""
+        if len(self._runs) >= MAX_WAITING_RUNS:
+            raise RunError(f"{MAX_WAITING_RUNS} runs are waiting already.", "Wait until one has ended, or stop one.")
+
+    def train(self, run: Run, steps: int) -> None:
+        """Queue a run. Its lock is held from now until it ends. Raises RunError when another process has it."""
+        lock = FileLock(run.folder / "lock", thread_local=False)
+        try:
+            lock.acquire(timeout=LOCK_SECONDS)
+        except Timeout:
+            raise RunError(f"Run {run.id} is in another program's hands.", "Wait until that has ended.") from None
+        (run.folder / "stop").unlink(missing_ok=True)
+        RunLog(run).append(Submitted(steps=steps))
+        with self._wakeup:
+            self._locks[run.id] = lock
+            self._runs.append(run)
+        self._wake()
+
+    def draw(self, base_model: str, do: Callable[[Parts, Family], Result]) -> Future[Result]:
+        """Queue a drawing. Its outcome is `do`'s result or an SdplayError."""
+        drawing = _Drawing(base_model, do, Future())
+        with self._wakeup:
+            self._drawings.append(drawing)
+        self._wake()
+        return drawing.outcome
+
+    def close(self) -> None:
+        """End the thread; a training run is asked to stop and keeps a checkpoint, what waits is not begun."""
+        with self._wakeup:
+            self.closing = True
+            self._wakeup.notify_all()
+        if self._thread and self._thread is not threading.current_thread():
+            self._thread.join()
+        for drawing in self._drawings:
+            drawing.outcome.set_exception(Cancelled("sdplay is closing."))
+        for lock in self._locks.values():
+            lock.release()
+
+    def _wake(self) -> None:
+        with self._wakeup:
+            self._wakeup.notify_all()
+            if self._thread is None or not self._thread.is_alive():
+                self._thread = threading.Thread(target=self._serve, name="sdplay-worker", daemon=True)
+                self._thread.start()
+
+    def _serve(self) -> None:
+        from sdplay.device import prepare_thread
+        from sdplay.quiet import quiet_libraries
+
+        quiet_libraries()
+        prepare_thread()
+        while True:
+            with self._wakeup:
+                self._wakeup.wait_for(lambda: self.closing or self._drawings or self._runs)
+                if self.closing:
+                    return
+                drawing = self._drawings.popleft() if self._drawings else None
+                run = None if drawing else self._runs.popleft()
+            if drawing:
+                self._serve_drawing(drawing)
+            elif run:
+                self._serve_run(run)
+
+    def _serve_drawing(self, drawing: _Drawing) -> None:
+        from sdplay.device import explained_memory_errors
+
+        try:
+            loaded = self._load(drawing.base_model)
+            with explained_memory_errors("drawing"):
+                drawing.serve(loaded.parts, loaded.family)
+        except Exception as error:  # whoever asked gets it, whatever it is
+            drawing.outcome.set_exception(_explained(error))
+
+    def _serve_drawings_between_steps(self, base_model: str) -> bool:
+        """Draw what waits for the base that is in use; other bases wait until the run has ended."""
+        served = False
+        while drawing := self._next_drawing(base_model):
+            self._serve_drawing(drawing)
+            served = True
+        return served
+
+    def _next_drawing(self, base_model: str) -> _Drawing | None:
+        with self._wakeup:
+            for drawing in self._drawings:
+                if drawing.base_model == base_model:
+                    self._drawings.remove(drawing)
+                    return drawing
+        return None
+
+    def _serve_run(self, run: Run) -> None:
+        """Train; whatever happens ends as an event, and the lock is given back."""
+        log = RunLog(run)
+        try:
+            with _log_file(run.folder / "log.txt"):
+                try:
+                    self._train(run, log)
+                except Exception as error:  # becomes the run's failure, which the page shows
+                    explained = _explained(error)
+                    if explained is not error:
+                        self._loaded = None  # what it left on the base is unknown: load it afresh
+                    log.append(Failed(message=explained.message, hint=explained.hint))
+        finally:
+            self._locks.pop(run.id).release()
+
+    def _train(self, run: Run, log: RunLog) -> None:
+        from sdplay import train
+        from sdplay.device import explained_memory_errors, require_disk
+        from sdplay.methods import method
+
+        config = parse_train_config(run.settings)
+        require_disk(run.folder, RUN_DISK_BYTES)
+        log.append(Phase(name="loading the base model"))
+        loaded = self._load(config.base_model, lambda what, done, total: log.append(Phase(name=what, done=done, total=total)))
+        job = train.Job(
+            run=run,
+            config=config,
+            examples=self._datasets.open(config.dataset).examples,
+            parts=loaded.parts,
+            family=loaded.family,
+            method=method(config.method),
+            device=loaded.device,
+            cache_folder=self._cache_folder,
+        )
+        hooks = train.Hooks(
+            emit=log.append,
+            stop_requested=lambda: self.closing or run.stop_requested,
+            between_steps=lambda: self._serve_drawings_between_steps(config.base_model),
+        )
+        with explained_memory_errors("training"):
+            train.train(job, hooks)
+
+    def _load(self, source: str, on_progress: hub.Progress | None = None) -> _Loaded:
+        from sdplay.device import best_device
+        from sdplay.families import family
+
+        if self._loaded is None or self._loaded.base.source != source:
+            base = hub.find_base(source, on_progress=on_progress)
+            self._loaded = None
+            device = best_device()
+            chosen = family(base.family)
+            self._loaded = _Loaded(base, chosen.load(base.folder, device, source=source), chosen, device)
+        return self._loaded
+
+
+def _explained(error: Exception) -> SdplayError:
+    """What a user is told; the traceback goes to the log."""
+    if isinstance(error, SdplayError):
+        return error
+    LOG.error("%s", "".join(traceback.format_exception(error)))
+    return SdplayError(
+        f"Something went wrong inside sdplay: {type(error).__name__}: {str(error)[:300]}",
+        "The log has the full report (log.txt of the run); please send it in.",
+    )
+
+
+@contextmanager
+def _log_file(path: Path) -> Iterator[None]:
+    handler = logging.FileHandler(path, encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    LOG.addHandler(handler)
+    try:
+        yield
+    finally:
+        LOG.removeHandler(handler)
+        handler.close()
