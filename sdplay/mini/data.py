@@ -67,7 +67,16 @@ def names_of(folder: Path, style: str) -> list[str]:
 
 def trained_names() -> list[str]:
     """The well-known subjects the first base model learns, from subjects.txt; every trained style draws them all."""
-    return Path(__file__).with_name("subjects.txt").read_text().split()
+    return [line.split()[0] for line in _subject_lines()]
+
+
+def favourite_names() -> set[str]:
+    """The subjects marked with a star in subjects.txt: the best known ones, which are trained more often."""
+    return {line.split()[0] for line in _subject_lines() if line.endswith("*")}
+
+
+def _subject_lines() -> list[str]:
+    return Path(__file__).with_name("subjects.txt").read_text(encoding="utf-8").splitlines()
 
 
 def draw_icons(folder: Path, style: str, names: list[str]) -> list[Icon]:

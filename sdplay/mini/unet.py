@@ -100,10 +100,12 @@ def build_cache(recipe: Recipe, vae: AutoencoderKL) -> Cache:
     return Cache(torch.cat(latents).contiguous(), names, styles, backgrounds)
 
 
-def chances_of(cache: Cache, style_weights: tuple[float, ...]) -> np.ndarray:
+def chances_of(cache: Cache, recipe: Recipe) -> np.ndarray:
     """(N,) how likely each picture is drawn; they add up to one."""
-    by_style = dict(zip(data.TRAINED_STYLES, style_weights, strict=True))
-    weights = np.array([by_style[style] for style in cache.styles])
+    by_style = dict(zip(data.TRAINED_STYLES, recipe.style_weights, strict=True))
+    favourites = data.favourite_names()
+    pairs = zip(cache.names, cache.styles, strict=True)
+    weights = np.array([by_style[style] * (recipe.favour if name in favourites else 1.0) for name, style in pairs])
     return weights / weights.sum()
 
 
@@ -175,7 +177,7 @@ def train_denoiser(recipe: Recipe, out: Path) -> None:
     torch.manual_seed(recipe.seed + step)
     rng = np.random.default_rng([recipe.seed, step])
     scheduler, cache, captions = new_scheduler(), build_cache(recipe, vae), Captions(tokenizer, recipe.caption_dropout)
-    chances = chances_of(cache, recipe.style_weights)
+    chances = chances_of(cache, recipe)
     print(f"{len(cache.names)} pictures, {sum(w.numel() for w in weights) / 1e6:.1f}M weights, {len(tokenizer)} tokens", flush=True)
     running, started, first = 0.0, time.monotonic(), step
     while step < recipe.unet_steps:

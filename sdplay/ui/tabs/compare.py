@@ -52,11 +52,17 @@ def create_compare_tab(engine: Engine, access: Access, words: Sequence[gr.compon
     with gr.Row(equal_height=False):
         with gr.Column(scale=5, min_width=300):
             columns, upload = _create_columns(engine)
-            base = gr.Dropdown([access.base_model], value=access.base_model, label="Base model", allow_custom_value=True, elem_id="compare-base")
+            base = gr.Dropdown(
+                [access.base_model], value=access.base_model, label="Base model", allow_custom_value=True, elem_id="compare-base"
+            )
         with gr.Column(scale=6, min_width=300):
-            fill = gr.Dropdown(prompt_choices(engine), value=None, label="Take prompts from a set", elem_id="compare-fill", allow_custom_value=True)
+            fill = gr.Dropdown(
+                prompt_choices(engine), value=None, label="Take prompts from a set", elem_id="compare-fill", allow_custom_value=True
+            )
             prompts = gr.Textbox("", label="Prompts, one per line", lines=5, max_lines=14, elem_id="compare-prompts", interactive=True)
-            seeds = gr.Textbox("1, 2", label="Seeds", info="Every column starts from the same noise.", elem_id="compare-seeds", interactive=True)
+            seeds = gr.Textbox(
+                "1, 2", label="Seeds", info="Every column starts from the same noise.", elem_id="compare-seeds", interactive=True
+            )
     with gr.Row(elem_classes="sd-fields"):
         form = Form(controls_of(GenerateConfig, "basic", prefix="compare"))
     count = html_block(elem_id="compare-count")
@@ -150,9 +156,7 @@ def fill_prompts(engine: Engine, name: str, columns: list[str], token: str, clas
     words = templates.Values(token=token.strip() or DEFAULT_TOKEN, class_word=class_word, style=token.strip() or DEFAULT_TOKEN)
     settings = _settings_of(engine, columns)
     if settings:
-        words = templates.Values(
-            token=str(settings["token"]), class_word=str(settings["class_word"]), style=str(settings["token"])
-        )
+        words = templates.Values(token=str(settings["token"]), class_word=str(settings["class_word"]), style=str(settings["token"]))
     return "\n".join(templates.expand_one(prompt, words, 0) for prompt in engine.prompt_set(name).sample)
 
 

@@ -89,7 +89,11 @@ def _create_idea_strip(engine: Engine, access: Access, base: gr.Dropdown) -> gr.
 def _create_intake(*, local: bool) -> tuple[gr.File, gr.Textbox, gr.Textbox, gr.Button, gr.Button]:
     with gr.Column():
         files = gr.File(
-            label="Pictures, a zip, or captions (txt, csv, jsonl)", file_count="multiple", file_types=UPLOADS, elem_id="dataset-files", height=170
+            label="Pictures, a zip, or captions (txt, csv, jsonl)",
+            file_count="multiple",
+            file_types=UPLOADS,
+            elem_id="dataset-files",
+            height=170,
         )
         with gr.Row():
             where = "Folder on this computer, or Hub data set" if local else "Hub data set"

@@ -58,7 +58,9 @@ class Words:
 
     def prompt_set(self, name: str = "page") -> PromptSet:
         """As a prompt set. Raises ConfigError or TemplateError."""
-        return PromptSet(name=name, title=name, train=tuple(lines_of(self.train)), sample=tuple(lines_of(self.sample)), negative=self.negative)
+        return PromptSet(
+            name=name, title=name, train=tuple(lines_of(self.train)), sample=tuple(lines_of(self.sample)), negative=self.negative
+        )
 
 
 def create_prompts_tab(engine: Engine, dataset: gr.Dropdown, base: gr.Dropdown, first: PromptSet) -> PromptsTab:
@@ -86,17 +88,30 @@ def create_prompts_tab(engine: Engine, dataset: gr.Dropdown, base: gr.Dropdown, 
 
 def _create_editor(engine: Engine, first: PromptSet) -> tuple[PromptsTab, gr.HTML]:
     chosen = gr.Dropdown(
-        label="Prompt set", choices=prompt_choices(engine), value=first.name, elem_id="prompts-set", allow_custom_value=True, interactive=True
+        label="Prompt set",
+        choices=prompt_choices(engine),
+        value=first.name,
+        elem_id="prompts-set",
+        allow_custom_value=True,
+        interactive=True,
     )
     why = html_block(message("note", first.why), elem_id="prompts-why")
     with gr.Row():
-        token = gr.Textbox("", label="Trigger word", placeholder="ohwx", info="A made-up word that will call what it learns.", elem_id="prompts-token")
-        class_word = gr.Textbox("", label="Class word", placeholder="fox", info="What kind of thing it is. Empty for a style.", elem_id="prompts-class")
+        token = gr.Textbox(
+            "", label="Trigger word", placeholder="ohwx", info="A made-up word that will call what it learns.", elem_id="prompts-token"
+        )
+        class_word = gr.Textbox(
+            "", label="Class word", placeholder="fox", info="What kind of thing it is. Empty for a style.", elem_id="prompts-class"
+        )
     gr.Markdown(VARIABLES_HELP)
     train = gr.Textbox("\n".join(first.train), label="Training templates", lines=3, max_lines=10, elem_id="prompts-train", interactive=True)
     sample = gr.Textbox("\n".join(first.sample), label="Sample prompts", lines=6, max_lines=14, elem_id="prompts-sample", interactive=True)
     negative = gr.Textbox(
-        first.negative, label="Negative prompt", info="What sample pictures should stay away from.", elem_id="prompts-negative", interactive=True
+        first.negative,
+        label="Negative prompt",
+        info="What sample pictures should stay away from.",
+        elem_id="prompts-negative",
+        interactive=True,
     )
     picture = gr.Dropdown(label="Preview for this picture", choices=[], elem_id="prompts-picture", allow_custom_value=True, render=False)
     return PromptsTab(chosen, token, class_word, train, sample, negative, picture), why
@@ -199,7 +214,9 @@ def _token_notes(engine: Engine, base_model: str, token: str, training: Sequence
 
 def _class_notes(class_word: str, training: Sequence[Reading]) -> list[str]:
     uses_class = any("{class}" in reading.template for reading in training)
-    return ["The templates use {class}: write what kind of thing it is, such as fox or vase."] if uses_class and not class_word.strip() else []
+    return (
+        ["The templates use {class}: write what kind of thing it is, such as fox or vase."] if uses_class and not class_word.strip() else []
+    )
 
 
 def _caption(engine: Engine, dataset_id: str | None, key: str | None) -> str:

@@ -44,7 +44,9 @@ class TrainTab:
         return [self.preset, *self.form.inputs]
 
 
-def create_train_tab(engine: Engine, access: Access, dataset: gr.Dropdown, prompts: PromptsTab, base: gr.Dropdown, timer: gr.Timer) -> TrainTab:
+def create_train_tab(
+    engine: Engine, access: Access, dataset: gr.Dropdown, prompts: PromptsTab, base: gr.Dropdown, timer: gr.Timer
+) -> TrainTab:
     """Everything under "Train"."""
     with gr.Row(equal_height=False):
         with gr.Column(scale=5, min_width=300):

@@ -36,7 +36,9 @@ def skipped_list(dataset: Dataset) -> str:
     if not dataset.skipped:
         return ""
     items = "".join(f"<li><strong>{esc(entry.name)}</strong> {esc(entry.reason)}</li>" for entry in dataset.skipped)
-    return f'<details class="sd-skipped" open><summary>{count_of(len(dataset.skipped), "file")} left out</summary><ul>{items}</ul></details>'
+    return (
+        f'<details class="sd-skipped" open><summary>{count_of(len(dataset.skipped), "file")} left out</summary><ul>{items}</ul></details>'
+    )
 
 
 def dataset_choices(datasets: Sequence[Dataset]) -> list[tuple[str, str]]:

@@ -126,7 +126,9 @@ def sample_matrix(run_id: str, state: RunState) -> str:
     rows = []
     for index, prompt in enumerate(rounds[-1].prompts):
         files = [entry.files[index] if index < len(entry.files) else "" for entry in rounds]
-        rows.append((esc(prompt), [_sample(run_id, file, f"{prompt}, step {entry.step}") for file, entry in zip(files, rounds, strict=True)]))
+        rows.append(
+            (esc(prompt), [_sample(run_id, file, f"{prompt}, step {entry.step}") for file, entry in zip(files, rounds, strict=True)])
+        )
     return matrix("Sample pictures by prompt and step", heads, rows)
 
 
@@ -147,7 +149,11 @@ def run_details(row: RunRow) -> str:
         for artifact in row.state.artifacts
     )
     values = "".join(f"<dt>{esc(key)}</dt><dd>{esc(_plain(value))}</dd>" for key, value in settings.items() if value not in ("", None))
-    note = "<p>Works in every program that reads diffusers LoRA files.</p>" if files else "<p>No file yet: it is written when the run ends.</p>"
+    note = (
+        "<p>Works in every program that reads diffusers LoRA files.</p>"
+        if files
+        else "<p>No file yet: it is written when the run ends.</p>"
+    )
     return (
         f'<div class="sd-card"><h3>Files</h3><ul class="sd-files">{files}</ul>{note}'
         f'<details><summary>Settings ({count_of(len(settings), "value")})</summary><dl class="sd-settings">{values}</dl></details></div>'

@@ -66,9 +66,7 @@ def picture(url: str, alt: str, *, link: str = "") -> str:
 def matrix(name: str, columns: Sequence[str], rows: Sequence[tuple[str, Sequence[str]]]) -> str:
     """A table whose headers stay in sight. `columns` and row heads are HTML, cells are HTML; `name` says what it is."""
     heads = "".join(f'<th scope="col">{column}</th>' for column in columns)
-    body = "".join(
-        f'<tr><th scope="row">{head}</th>{"".join(f"<td>{cell}</td>" for cell in cells)}</tr>' for head, cells in rows
-    )
+    body = "".join(f'<tr><th scope="row">{head}</th>{"".join(f"<td>{cell}</td>" for cell in cells)}</tr>' for head, cells in rows)
     return (
         f'<div class="sd-scroll" tabindex="0" role="region" aria-label="{esc(name)}">'
         f'<table class="sd-matrix"><thead><tr><td></td>{heads}</tr></thead><tbody>{body}</tbody></table></div>'
