@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import os
+import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING
 
 import yaml
@@ -17,11 +21,11 @@ import yaml
 from sdplay import __version__
 from sdplay.config import parse_assignment
 from sdplay.errors import ConfigError, SdplayError
+from sdplay.progress import watch_comparison, watch_run
 from sdplay.quiet import quiet_environment
 from sdplay.workspace import open_workspace
 
 if TYPE_CHECKING:
-    from sdplay.compare import Comparison
     from sdplay.engine import Engine
     from sdplay.events import RunState
 
@@ -33,6 +37,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command. Returns 0, or 1 with a sentence on stderr."""
     arguments = build_parser().parse_args(argv)
     quiet_environment()
+    logging.getLogger("sdplay").addHandler(logging.NullHandler())
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, _interrupt)
     try:
         return arguments.do(arguments)
     except SdplayError as error:
@@ -43,6 +50,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    """A polite kill is what Ctrl-C is: stop, keep what was learned."""
+    raise KeyboardInterrupt
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -134,7 +146,7 @@ def do_demo(arguments: argparse.Namespace) -> int:
     prompt_set: PromptSet = engine.prompt_set(sample.prompt_set)
     changes = {"dataset": dataset.id, "token": sample.token, "class_word": sample.class_word}
     run_id = engine.submit(_composed(arguments.preset, prompt_set.name, changes, engine), name="demo")
-    state = _watch(engine, run_id)
+    state = watch_run(engine, run_id)
     if state.status != "finished":
         return EXIT_FAILED
     prompts = [expand_one(text, Values(token=sample.token, style=sample.token), 0) for text in prompt_set.sample[:DEMO_PROMPTS]]
@@ -184,14 +196,14 @@ def do_train(arguments: argparse.Namespace) -> int:
             print(f"skipped {entry.name}: {entry.reason}", file=sys.stderr)
         values["dataset"] = dataset.id
     run_id = engine.submit(values, name=arguments.name)
-    return _report_end(engine, run_id, _watch(engine, run_id, quiet=arguments.json), as_json=arguments.json)
+    return _report_end(engine, run_id, watch_run(engine, run_id, quiet=arguments.json), as_json=arguments.json)
 
 
 def do_resume(arguments: argparse.Namespace) -> int:
     """Resume and watch."""
     engine = _engine()
     run_id = engine.resume(arguments.run)
-    return _report_end(engine, run_id, _watch(engine, run_id, quiet=arguments.json), as_json=arguments.json)
+    return _report_end(engine, run_id, watch_run(engine, run_id, quiet=arguments.json), as_json=arguments.json)
 
 
 def do_stop(arguments: argparse.Namespace) -> int:
@@ -286,7 +298,12 @@ def do_serve(arguments: argparse.Namespace) -> int:
     """Open the page until it is interrupted."""
     from sdplay.ui.app import serve
 
-    serve(_engine(), host=arguments.host, port=arguments.port, share=arguments.share, password=arguments.password)
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s")
+    engine = _engine()
+    try:
+        serve(engine, host=arguments.host, port=arguments.port, share=arguments.share, password=arguments.password)
+    finally:
+        engine.close()
     return 0
 
 
@@ -330,55 +347,6 @@ def _drawing(arguments: argparse.Namespace) -> dict[str, object]:
     return {"steps": arguments.steps, "guidance_scale": arguments.guidance, "negative_prompt": arguments.negative}
 
 
-def _watch(engine: Engine, run_id: str, *, quiet: bool = False) -> RunState:
-    """Follow a run in this process; Ctrl-C stops it and keeps what it has."""
-    teller = _Teller(quiet=quiet)
-    try:
-        state = engine.wait(run_id, tick=teller.tell)
-    except KeyboardInterrupt:
-        print("\nStopping; what was learned is kept.", file=sys.stderr)
-        engine.stop(run_id)
-        state = engine.wait(run_id, tick=teller.tell)
-    teller.end()
-    return state
-
-
-class _Teller:
-    """Says what is new about a run: one line that changes on a terminal, a line now and then in a log."""
-
-    def __init__(self, *, quiet: bool) -> None:
-        self.quiet = quiet
-        self.live = sys.stderr.isatty()
-        self.last = ""
-
-    def tell(self, state: RunState) -> None:
-        """Print if there is news."""
-        if self.quiet:
-            return
-        text = self._line(state)
-        if self.live:
-            print(f"\r\x1b[K{text}", end="", file=sys.stderr, flush=True)
-        elif text != self.last and (state.step % 25 == 0 or state.ended or state.phase != "training"):
-            print(text, file=sys.stderr, flush=True)
-        self.last = text
-
-    def end(self) -> None:
-        """Leave the line."""
-        if self.live and not self.quiet:
-            print(file=sys.stderr)
-
-    def _line(self, state: RunState) -> str:
-        if not self.live and state.phase in ("sampling", "encoding pictures", "encoding text"):
-            return state.phase
-        count = f" {state.phase_done}/{state.phase_total}" if state.phase_total and state.phase != "training" else ""
-        text = f"{state.status}: {state.phase}{count}" if not state.ended else state.status
-        if state.losses:
-            text += f", step {state.step}/{state.steps}, loss {state.losses[-1].loss:.4f}"
-        if state.eta_seconds and state.phase == "training":
-            text += f", {state.seconds_per_step:.2f} s/step, {state.eta_seconds:.0f} s left"
-        return text
-
-
 def _report_end(engine: Engine, run_id: str, state: RunState, *, as_json: bool) -> int:
     folder = engine.run(run_id).folder
     if as_json:
@@ -415,7 +383,7 @@ def _finished_comparison(engine: Engine, comparison_id: str, out: Path | None, *
     """Wait for a comparison; copy it to `out` if given. Raises SdplayError when it failed."""
     import shutil
 
-    comparison = _watched_comparison(engine, comparison_id, quiet=quiet)
+    comparison = watch_comparison(engine, comparison_id, quiet=quiet)
     if comparison.status != "finished":
         raise SdplayError(comparison.message or f"The comparison is {comparison.status}.")
     folder = engine.comparison_folder(comparison_id)
@@ -423,19 +391,6 @@ def _finished_comparison(engine: Engine, comparison_id: str, out: Path | None, *
         return folder
     shutil.copytree(folder, out, dirs_exist_ok=True)
     return out
-
-
-def _watched_comparison(engine: Engine, comparison_id: str, *, quiet: bool) -> Comparison:
-    while True:
-        comparison = engine.comparison(comparison_id)
-        if not quiet and sys.stderr.isatty():
-            end = "\n" if comparison.ended else ""
-            print(
-                f"\r\x1b[K{comparison.status}: {len(comparison.cells)} of {comparison.config.num_cells} pictures", end=end, file=sys.stderr
-            )
-        if comparison.ended:
-            return comparison
-        time.sleep(0.2)
 
 
 def _print_json(value: object) -> None:

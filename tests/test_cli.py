@@ -145,6 +145,18 @@ def test_a_killed_process_is_seen_as_interrupted_and_resumes(
 
 
 @pytest.mark.slow
+def test_a_polite_kill_keeps_what_was_learned(tiny_base: Path, pictures: Path, tmp_path: Path) -> None:
+    process = _process(train(tiny_base, pictures, "--set", "steps=9000"))
+    run_id = _wait_for_step(tmp_path / "home", 3)
+
+    process.send_signal(signal.SIGTERM)
+
+    output, _ = process.communicate(timeout=60)
+    assert f"{run_id} stopped" in output
+    assert list((tmp_path / "home" / "runs" / run_id / "out").glob("*.safetensors"))
+
+
+@pytest.mark.slow
 def test_stop_from_another_process_keeps_what_was_learned(tiny_base: Path, pictures: Path, tmp_path: Path) -> None:
     process = _process(train(tiny_base, pictures, "--set", "steps=9000"))
     run_id = _wait_for_step(tmp_path / "home", 3)

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
+from collections.abc import Callable
 from typing import Any
 
-import gradio as gr
+from gradio.events import api
+from pydantic import ConfigDict, ValidationError, validate_call
 
-from sdplay.config import CompareConfig, GenerateConfig
+from sdplay.config import CompareConfig
 from sdplay.data import report
 from sdplay.engine import Engine
+from sdplay.errors import ConfigError
 from sdplay.presets import compose_training, training_preset
 from sdplay.ui.access import Access
 from sdplay.ui.errors import friendly
@@ -18,21 +23,43 @@ from sdplay.ui.tabs.dataset import size_of
 
 def add_endpoints(engine: Engine, access: Access) -> None:
     """Publish every function of this module."""
-    slow: dict[str, Any] = {"concurrency_limit": 1, "concurrency_id": "gpu"}
-    gr.api(friendly(dataset_create, engine, access), api_name="dataset_create", concurrency_limit=2, concurrency_id="intake")
-    gr.api(friendly(generate, engine, access), api_name="generate", **slow)
-    for function in (train_start, compare):
-        gr.api(friendly(function, engine, access), api_name=function.__name__, concurrency_limit=None)
-    for function in (dataset_report, train_status, train_stop, runs_list, compare_status):
-        gr.api(friendly(function, engine), api_name=function.__name__, concurrency_limit=None)
+    api(friendly(checked(dataset_create), engine, access), api_name="dataset_create", concurrency_limit=2, concurrency_id="intake")
+    api(friendly(checked(generate), engine, access), api_name="generate", concurrency_limit=1, concurrency_id="gpu")
+    starting: tuple[Callable[..., Any], ...] = (train_start, compare)
+    asking: tuple[Callable[..., Any], ...] = (dataset_report, train_status, train_stop, runs_list, compare_status)
+    for function in starting:
+        api(friendly(checked(function), engine, access), api_name=function.__name__, concurrency_limit=None)
+    for function in asking:
+        api(friendly(checked(function), engine), api_name=function.__name__, concurrency_limit=None)
+
+
+def checked(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The function, refusing arguments of another type than its signature says. Raises ConfigError."""
+    strict = validate_call(config=ConfigDict(arbitrary_types_allowed=True))(function)
+
+    @functools.wraps(function)
+    def call(*args: object, **kwargs: object) -> object:
+        try:
+            return strict(*args, **kwargs)
+        except ValidationError as error:
+            raise _explained(function, error) from error
+
+    return call
+
+
+def _explained(function: Callable[..., Any], error: ValidationError) -> ConfigError:
+    names = list(inspect.signature(function).parameters)
+    problem = error.errors(include_url=False)[0]
+    first, *rest = problem["loc"]
+    name = ".".join(str(part) for part in (names[first] if isinstance(first, int) else first, *rest))
+    return ConfigError(f"{name}: {problem['msg'][0].lower()}{problem['msg'][1:]}.", "The endpoint's description says what it takes.")
 
 
 def dataset_create(engine: Engine, access: Access, sources: list[str], name: str = "") -> dict[str, Any]:
     """Make a data set from pictures and captions.
 
     Args:
-        sources: Paths of uploaded pictures, zips, txt, csv or jsonl files, or Hub data set ids (owner/name). A server that only its
-            owner can reach also takes folders on its own disk.
+        sources: Uploaded pictures, zips, txt, csv or jsonl files, Hub data set ids (owner/name); on your own computer also folders.
         name: What to call it; empty: the name of the first source.
 
     Returns:
@@ -62,9 +89,17 @@ def dataset_report(engine: Engine, dataset_id: str) -> dict[str, Any]:
 
 
 def train_start(
-    engine: Engine, access: Access, dataset_id: str, preset: str = "style", name: str = "", token: str = "", class_word: str = "",
-    prompt_set: str = "", base_model: str = "mini", settings: dict[str, Any] = {},  # noqa: B006  never changed; Gradio shows it
-) -> str:  # noqa: PLR0913  the endpoint's parameters  # fmt: skip
+    engine: Engine,
+    access: Access,
+    dataset_id: str,
+    preset: str = "style",
+    name: str = "",
+    token: str = "",
+    class_word: str = "",
+    prompt_set: str = "",
+    base_model: str = "mini",
+    settings: dict[str, Any] = {},  # noqa: B006  never changed; Gradio shows it
+) -> str:
     """Start teaching a base model a data set's subject or style.
 
     Args:
@@ -94,8 +129,7 @@ def train_status(engine: Engine, run_id: str) -> dict[str, Any]:
         run_id: The id that train_start returned, the end of it, or last.
 
     Returns:
-        status (queued, running, stopping, stopped, finished, failed or interrupted), step, steps, phase, eta_seconds, loss,
-        held_out_loss, checkpoints, samples and files (addresses on this server), message and hint of a failure.
+        status (queued, running, stopping, stopped, finished, failed or interrupted), step, steps, phase, eta_seconds, losses, files.
     """
     run = engine.run(run_id)
     state = engine.state(run)
@@ -154,9 +188,17 @@ def runs_list(engine: Engine) -> list[dict[str, Any]]:
 
 
 def generate(
-    engine: Engine, access: Access, prompt: str, adapter: str = "base", seed: int = 1, count: int = 1, steps: int = 20,
-    guidance_scale: float = 5.0, negative_prompt: str = "", base_model: str = "mini",
-) -> list[dict[str, Any]]:  # noqa: PLR0913  the endpoint's parameters  # fmt: skip
+    engine: Engine,
+    access: Access,
+    prompt: str,
+    adapter: str = "base",
+    seed: int = 1,
+    count: int = 1,
+    steps: int = 20,
+    guidance_scale: float = 5.0,
+    negative_prompt: str = "",
+    base_model: str = "mini",
+) -> list[dict[str, Any]]:
     """Draw pictures with the base model or with what a run learned.
 
     Args:
@@ -180,9 +222,10 @@ def generate(
 
 
 def compare(
-    engine: Engine, access: Access, columns: list[str], prompts: list[str], seeds: list[int] = [1], steps: int = 20,  # noqa: B006  never changed; Gradio shows it
-    guidance_scale: float = 5.0, negative_prompt: str = "", base_model: str = "mini",
-) -> dict[str, Any]:  # noqa: PLR0913  the endpoint's parameters  # fmt: skip
+    engine: Engine, access: Access, columns: list[str], prompts: list[str],
+    seeds: list[int] = [1],  # noqa: B006  never changed; Gradio shows it
+    steps: int = 20, guidance_scale: float = 5.0, negative_prompt: str = "", base_model: str = "mini",
+) -> dict[str, Any]:  # fmt: skip
     """Draw a grid: columns by prompts by seeds, every column from the same noise.
 
     Args:
@@ -197,10 +240,9 @@ def compare(
     Returns:
         id, permalink (address of the grid on this server) and status, at once; ask compare_status how far it is.
     """
-    drawing = GenerateConfig.model_fields.keys() & {"steps", "guidance_scale", "negative_prompt"}
-    given = {"steps": steps, "guidance_scale": guidance_scale, "negative_prompt": negative_prompt}
+    drawing = {"steps": steps, "guidance_scale": guidance_scale, "negative_prompt": negative_prompt}
     values = {"columns": access.columns(columns), "prompts": prompts, "seeds": seeds, "base_model": access.base(base_model)}
-    return compare_status(engine, engine.compare({**values, "drawing": {name: given[name] for name in drawing}}))
+    return compare_status(engine, engine.compare({**values, "drawing": drawing}))
 
 
 def compare_status(engine: Engine, comparison_id: str) -> dict[str, Any]:
@@ -210,8 +252,7 @@ def compare_status(engine: Engine, comparison_id: str) -> dict[str, Any]:
         comparison_id: The id that compare returned.
 
     Returns:
-        id, permalink, status (waiting, drawing, finished, cancelled or failed), message, done and total pictures, columns, and
-        cells (column, prompt, seed, file).
+        id, permalink, status (waiting, drawing, finished, cancelled or failed), done and total pictures, columns, cells and grid.
     """
     found = engine.comparison(comparison_id)
     config: CompareConfig = found.config

@@ -13,6 +13,7 @@ from typing import Any
 
 import gradio as gr
 from fastapi import FastAPI, Request
+from gradio.context import Context
 
 from sdplay.engine import Engine
 from sdplay.errors import RunError, SdplayError
@@ -22,6 +23,7 @@ from sdplay.ui import api
 from sdplay.ui.access import Access
 from sdplay.ui.errors import friendly
 from sdplay.ui.files import add_file_route
+from sdplay.ui.forms import Control
 from sdplay.ui.html import html_block, only_news
 from sdplay.ui.tabs import compare as compare_tab
 from sdplay.ui.tabs import dataset as dataset_tab
@@ -55,10 +57,10 @@ class Page:
     base: gr.Dropdown
 
     @property
-    def kept(self) -> dict[str, gr.components.FormComponent]:
+    def kept(self) -> dict[str, Control]:
         """Controls whose values a browser keeps, by the name they are kept under."""
         prompts, train, compare = self.prompts, self.train, self.compare
-        named = {
+        named: dict[str, Control] = {
             "idea": self.dataset.idea, "base": self.base, "prompt_set": prompts.chosen, "token": prompts.token,
             "class_word": prompts.class_word, "train": prompts.train, "sample": prompts.sample, "negative": prompts.negative,
             "preset": train.preset, "name": train.name, "compare_prompts": compare.prompts, "seeds": compare.seeds,
@@ -162,7 +164,7 @@ def _keep_form(engine: Engine, page: Page) -> None:
     collect = f"(...values) => Object.fromEntries({list(kept)!r}.map((name, index) => [name, values[index]]))"
     gr.on([control.change for control in kept.values()], None, list(kept.values()), storage, js=collect, **silent())
     outputs = [page.tabs, page.dataset.picker, page.train.run, page.compare.shown, *page.kept.values()]
-    context = gr.context.Context.root_block
+    context = Context.root_block
     assert context is not None  # we are inside build()
     first = {name: control.value for name, control in page.kept.items()}
     context.load(friendly(open_page, engine, first), storage, outputs, **quick())

@@ -5,22 +5,24 @@ from __future__ import annotations
 import types
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Union, get_args, get_origin
+from typing import Any, Literal, TypeAlias, Union, get_args, get_origin
 
 import gradio as gr
 from pydantic.fields import FieldInfo
 
 from sdplay.config import Config, Level
 
+Control: TypeAlias = gr.Dropdown | gr.Number | gr.Radio | gr.Textbox
+
 
 @dataclass(frozen=True)
 class Form:
     """Controls by field name, in the model's order."""
 
-    controls: dict[str, gr.components.FormComponent]
+    controls: dict[str, Control]
 
     @property
-    def inputs(self) -> list[gr.components.FormComponent]:
+    def inputs(self) -> list[Control]:
         """The controls, as an event's inputs or outputs."""
         return list(self.controls.values())
 
@@ -42,7 +44,7 @@ def explain(field: FieldInfo) -> str:
     return f"{field.description or ''}{typical}{risk}"
 
 
-def control(name: str, field: FieldInfo, *, prefix: str) -> gr.components.FormComponent:
+def control(name: str, field: FieldInfo, *, prefix: str) -> Control:
     """The control that fits a field's type."""
     common: dict[str, Any] = {"label": field.title or name, "info": explain(field), "elem_id": f"{prefix}-{name}", "interactive": True}
     kind = _kind(field)
@@ -53,7 +55,7 @@ def control(name: str, field: FieldInfo, *, prefix: str) -> gr.components.FormCo
     return gr.Textbox(value=field.default or "", **common)
 
 
-def controls_of(model: type[Config], level: Level, *, prefix: str) -> dict[str, gr.components.FormComponent]:
+def controls_of(model: type[Config], level: Level, *, prefix: str) -> dict[str, Control]:
     """Make the controls of one level where the caller's layout is."""
     return {name: control(name, field, prefix=prefix) for name, field in fields_of(model, level).items()}
 

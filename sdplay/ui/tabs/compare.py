@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
@@ -18,7 +18,7 @@ from sdplay.errors import ConfigError, RunError
 from sdplay.presets import DEFAULT_TOKEN
 from sdplay.ui.access import Access
 from sdplay.ui.errors import friendly
-from sdplay.ui.forms import Form, controls_of
+from sdplay.ui.forms import Control, Form, controls_of
 from sdplay.ui.html import html_block, only_news
 from sdplay.ui.tabs.events import live, quick, silent
 from sdplay.ui.tabs.prompts import lines_of, prompt_choices
@@ -42,12 +42,12 @@ class CompareTab:
     shown: gr.Dropdown
 
     @property
-    def prefilled(self) -> list[gr.components.FormComponent]:
+    def prefilled(self) -> list[Control]:
         """What `prefill` fills."""
         return [self.columns, self.prompts, self.base]
 
 
-def create_compare_tab(engine: Engine, access: Access, words: Sequence[gr.components.FormComponent], timer: gr.Timer) -> CompareTab:
+def create_compare_tab(engine: Engine, access: Access, words: Sequence[Control], timer: gr.Timer) -> CompareTab:
     """Everything under "Compare". words: trigger word and class word of the page, for prompts when no run is chosen."""
     with gr.Row(equal_height=False):
         with gr.Column(scale=5, min_width=300):
@@ -112,10 +112,9 @@ def column_choices(engine: Engine) -> list[tuple[str, str]]:
     return choices
 
 
-def start_comparison(
-    engine: Engine, access: Access, names: Sequence[str], columns: list[str], prompts: str, seeds: str, base_model: str, *drawing: object
-) -> Any:  # noqa: ANN401, PLR0913  Gradio hands over one argument per control  # fmt: skip
+def start_comparison(engine: Engine, access: Access, names: Sequence[str], columns: list[str], *given: Any) -> Any:  # noqa: ANN401  whatever the controls hold
     """Queue a comparison; the list opens at it."""
+    prompts, seeds, base_model, *drawing = given
     values = {
         "base_model": access.base(base_model),
         "columns": [BASE, *access.columns([column for column in columns if column != BASE])],
@@ -196,13 +195,19 @@ def comparison_picker(engine: Engine, wanted: str = "") -> Any:  # noqa: ANN401 
 def watch_comparison(engine: Engine, comparison_id: str | None, seen: Mapping[str, str], request: gr.Request) -> list[Any]:
     """What has changed about the shown comparison since the last look."""
     if not comparison_id:
-        nothing = {"progress": views.no_comparison, "grid": str, "downloads": str, "link": _hidden, "cancel": _off}
+        nothing: dict[str, Callable[[], Any]] = {
+            "progress": views.no_comparison,
+            "grid": str,
+            "downloads": str,
+            "link": _hidden,
+            "cancel": _off,
+        }
         return only_news(seen, dict.fromkeys(nothing, "none"), nothing)
     try:
         comparison = engine.comparison(comparison_id)
     except RunError as error:
         text = message("error", error.message, error.hint)
-        lost = {"progress": lambda: text, "grid": str, "downloads": str, "link": _hidden, "cancel": _off}
+        lost: dict[str, Callable[[], Any]] = {"progress": lambda: text, "grid": str, "downloads": str, "link": _hidden, "cancel": _off}
         return only_news(seen, dict.fromkeys(lost, f"lost {comparison_id}"), lost)
     mark = (comparison.id, comparison.status, len(comparison.cells))
     marks = {"progress": mark, "grid": mark, "downloads": mark[:2], "link": comparison.id, "cancel": mark[:2]}
@@ -218,7 +223,7 @@ def watch_comparison(engine: Engine, comparison_id: str | None, seen: Mapping[st
 
 def permalink(request: gr.Request, comparison_id: str) -> str:
     """The page's address, opened at a comparison."""
-    page = urlsplit(request.headers.get("referer") or str(request.request.base_url))
+    page = urlsplit(request.headers.get("referer") or f"http://{request.headers.get('host', '')}/")
     return f"{page.scheme}://{page.netloc}{page.path}?compare={comparison_id}"
 
 

@@ -112,7 +112,8 @@ def draw_idea(engine: Engine, access: Access, prompt: str, base_model: str) -> s
         raise DataError("There is no prompt.", "Write what to draw, for example: red apple.")
     drawn = engine.draw([prompt], TRIES, GenerateConfig().model_dump(), base_model=access.base(base_model))
     images = "".join(f"<figure>{_own(shot.path.name, f'{prompt}, seed {shot.seed}')}</figure>" for shot in drawn)
-    return f'<div class="sd-strip sd-drawn">{images}</div><p class="sd-caption">{esc(base_model)} draws “{esc(prompt)}”, seeds 1 to {len(drawn)}</p>'
+    told = f"{base_model} draws “{prompt}”, seeds 1 to {len(drawn)}"
+    return f'<div class="sd-strip sd-drawn">{images}</div><p class="sd-caption">{esc(told)}</p>'
 
 
 def make_dataset(

@@ -14,6 +14,7 @@ from sdplay.errors import ConfigError, DataError, SdplayError, TemplateError
 from sdplay.presets import DEFAULT_TOKEN
 from sdplay.prompt_sets import PromptSet
 from sdplay.ui.errors import friendly
+from sdplay.ui.forms import Control
 from sdplay.ui.html import html_block
 from sdplay.ui.tabs.events import live, quick, silent
 from sdplay.ui.views.dataset import example_choices
@@ -41,7 +42,7 @@ class PromptsTab:
     picture: gr.Dropdown
 
     @property
-    def words(self) -> list[gr.components.FormComponent]:
+    def words(self) -> list[Control]:
         """Everything that a run needs from here."""
         return [self.token, self.class_word, self.train, self.sample, self.negative]
 
@@ -129,12 +130,12 @@ def explain_prompt_set(engine: Engine, name: str) -> str:
     return message("note", known.why) if known and known.why else ""
 
 
-def save_words(engine: Engine, name: str, token: str, class_word: str, train: str, sample: str, negative: str) -> tuple[Any, str]:  # noqa: PLR0913  Gradio hands over one argument per control
+def save_words(engine: Engine, name: str, *typed: str) -> tuple[Any, str]:
     """Keep the templates under a name; mistakes are said beside the button."""
     try:
         if not name.strip():
             raise ConfigError("The templates have no name yet.", "Write one beside the button.")
-        path = engine.save_prompt_set(Words(token, class_word, train, sample, negative).prompt_set(name.strip()))
+        path = engine.save_prompt_set(Words(*typed).prompt_set(name.strip()))
     except SdplayError as error:
         return gr.skip(), message("error", error.message, error.hint)
     return gr.update(choices=prompt_choices(engine), value=path.stem), message("good", f"Saved as {path.stem}.")
@@ -154,15 +155,14 @@ def prompt_choices(engine: Engine) -> list[tuple[str, str]]:
     return [(found.title, name) for name, found in engine.prompt_sets().items()]
 
 
-def show_preview(
-    engine: Engine, dataset_id: str | None, key: str | None, base_model: str, token: str, class_word: str, train: str, sample: str, negative: str
-) -> str:  # noqa: PLR0913  Gradio hands over one argument per control  # fmt: skip
+def show_preview(engine: Engine, dataset_id: str | None, key: str | None, base_model: str, *typed: str) -> str:
     """What training reads for one picture, and what samples ask for; half-typed templates are explained."""
     caption = _caption(engine, dataset_id, key)
-    word = token.strip() or DEFAULT_TOKEN
-    training = [read(line, templates.Values(word, class_word, caption, word)) for line in lines_of(train)]
-    samples = [read(line, templates.Values(word, class_word, "", word)) for line in lines_of(sample)]
-    notes = _token_notes(engine, base_model, token, training) + _class_notes(class_word, training)
+    words = Words(*typed)
+    word = words.token.strip() or DEFAULT_TOKEN
+    training = [read(line, templates.Values(word, words.class_word, caption, word)) for line in lines_of(words.train)]
+    samples = [read(line, templates.Values(word, words.class_word, "", word)) for line in lines_of(words.sample)]
+    notes = _token_notes(engine, base_model, words.token, training) + _class_notes(words.class_word, training)
     return preview(_counted(engine, base_model, training), _counted(engine, base_model, samples), notes)
 
 

@@ -18,7 +18,7 @@ from sdplay.presets import DEFAULT_TOKEN, compose_training, load_training_preset
 from sdplay.runs import Run
 from sdplay.ui.access import Access
 from sdplay.ui.errors import friendly
-from sdplay.ui.forms import Form, controls_of, defaults
+from sdplay.ui.forms import Control, Form, controls_of, defaults
 from sdplay.ui.html import html_block, only_news
 from sdplay.ui.tabs.events import live, quick, silent
 from sdplay.ui.tabs.prompts import PromptsTab, Words
@@ -39,7 +39,7 @@ class TrainTab:
     compare: gr.Button
 
     @property
-    def settings(self) -> list[gr.components.FormComponent]:
+    def settings(self) -> list[Control]:
         """Preset and settings, as a preset fills them."""
         return [self.preset, *self.form.inputs]
 
@@ -82,7 +82,7 @@ def _create_form(base: gr.Dropdown, prompts: PromptsTab, dataset: gr.Dropdown, e
     preset.change(preset_note, preset, why, **silent())
     rates = [form.controls["learning_rate"], form.controls["alpha"], form.controls["rank"]]
     gr.on([control.change for control in rates], effective_rate, rates, rate, **live())
-    facts = [dataset, prompts.token, prompts.class_word, prompts.train]
+    facts: list[Control] = [dataset, prompts.token, prompts.class_word, prompts.train]
     gr.on([control.change for control in facts], friendly(summarise, engine), facts, summary, **live())
     return preset, name, form
 

@@ -44,7 +44,8 @@ def progress_line(comparison: Comparison) -> str:
     return (
         f'<div class="sd-card sd-status sd-{esc(comparison.status)}"><div class="sd-head"><span class="sd-dot"></span>'
         f"<strong>{esc(STATUS[comparison.status])}</strong><span>{done} of {count_of(config.num_cells, 'picture')}</span></div>"
-        f'<progress max="100" value="{share:.1f}" aria-label="Pictures done"></progress><div class="sd-facts"><span>{esc(facts)}</span></div></div>'
+        f'<progress max="100" value="{share:.1f}" aria-label="Pictures done"></progress>'
+        f'<div class="sd-facts"><span>{esc(facts)}</span></div></div>'
     )
 
 

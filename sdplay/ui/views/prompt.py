@@ -35,7 +35,8 @@ def preview(training: Sequence[Reading], samples: Sequence[Reading], notes: Sequ
     warnings = "".join(message("warning", note) for note in notes)
     total = sum(len(reading.texts) for reading in training)
     head = f"<h3>Training reads this picture as {count_of(total, 'text')}</h3>" if total else "<h3>Training templates</h3>"
-    return f'<div class="sd-preview">{warnings}{head}{"".join(map(_full, training))}<h3>Sample prompts</h3>{"".join(map(_short, samples))}</div>'
+    trained, sampled = "".join(map(_full, training)), "".join(map(_short, samples))
+    return f'<div class="sd-preview">{warnings}{head}{trained}<h3>Sample prompts</h3>{sampled}</div>'
 
 
 def _full(reading: Reading) -> str:

@@ -82,12 +82,12 @@ def status_card(row: RunRow) -> str:
     facts = [part for part in (_pace(state), _loss(state), _held_out(state), state.device, _took(state)) if part]
     lines = [message("error", state.message, state.hint)] if state.status == "failed" else []
     lines += [message("note", note) for note in state.notes]
+    shown = "".join(f"<span>{esc(fact)}</span>" for fact in (f"step {state.step} of {state.steps}", *facts))
     return (
-        f'<div class="sd-card sd-status sd-{esc(state.status)}"><div class="sd-head"><span class="sd-dot"></span><strong>{esc(row.name)}</strong>'
-        f"<span>{esc(phase_words(state))}</span></div>"
+        f'<div class="sd-card sd-status sd-{esc(state.status)}"><div class="sd-head"><span class="sd-dot"></span>'
+        f"<strong>{esc(row.name)}</strong><span>{esc(phase_words(state))}</span></div>"
         f'<progress max="100" value="{share:.1f}" aria-label="Steps done"></progress>'
-        f'<div class="sd-facts"><span>step {state.step} of {state.steps}</span>{"".join(f"<span>{esc(fact)}</span>" for fact in facts)}</div>'
-        f"{''.join(lines)}</div>"
+        f'<div class="sd-facts">{shown}</div>{"".join(lines)}</div>'
     )
 
 
@@ -137,7 +137,8 @@ def run_table(rows: Sequence[RunRow]) -> str:
     if not rows:
         return empty("No runs yet", "Train one: its settings, pictures and files will be kept here.")
     heads = "".join(f'<th scope="col">{head}</th>' for head in ("Name", "State", "Steps", "Base", "Data set", "Loss", "Started"))
-    return f'<div class="sd-scroll"><table class="sd-table"><thead><tr>{heads}</tr></thead><tbody>{"".join(map(_table_row, rows))}</tbody></table></div>'
+    body = "".join(map(_table_row, rows))
+    return f'<div class="sd-scroll"><table class="sd-table"><thead><tr>{heads}</tr></thead><tbody>{body}</tbody></table></div>'
 
 
 def run_details(row: RunRow) -> str:
