@@ -202,7 +202,9 @@ class Engine:
     def warm_up(self) -> str:
         """Import the heavy libraries and name the device; afterwards `device_label` is known. Takes seconds the first time."""
         from sdplay.device import best_device
+        from sdplay.families import import_libraries
 
+        import_libraries()
         self.device_label = best_device().label
         return self.device_label
 

@@ -118,6 +118,9 @@ class Worker:
                 self._thread.start()
 
     def _serve(self) -> None:
+        from sdplay.families import import_libraries
+
+        import_libraries()
         from sdplay.device import prepare_thread
         from sdplay.quiet import quiet_libraries
 

@@ -9,6 +9,7 @@ import importlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from sdplay.diffusion.objective import Objective
 
 NAMES = ("sd15",)
+_IMPORTING = Lock()
 
 
 @dataclass
@@ -113,4 +115,12 @@ class TokenCount:
 
 def family(name: str) -> Family:
     """A family by its file's name."""
+    import_libraries()
     return importlib.import_module(f"sdplay.families.{name}")  # type: ignore[return-value]
+
+
+def import_libraries() -> None:
+    """Import what computes, one thread at a time: transformers' lazy imports fail when two threads meet in them."""
+    with _IMPORTING:
+        for module in ("sdplay.train", *(f"sdplay.families.{name}" for name in NAMES)):
+            importlib.import_module(module)

@@ -31,7 +31,7 @@ from sdplay.ui.tabs import prompts as prompts_tab
 from sdplay.ui.tabs import runs as runs_tab
 from sdplay.ui.tabs import train as train_tab
 from sdplay.ui.tabs.events import quick, silent
-from sdplay.ui.theme import STYLE, theme
+from sdplay.ui.theme import head, theme
 from sdplay.ui.views.run import run_bar
 from sdplay.ui.views.text import esc
 
@@ -95,7 +95,7 @@ def serve(
     blocks.queue(default_concurrency_limit=8, max_size=64)
     app, url, _ = blocks.launch(
         server_name=host, server_port=port, share=share, auth=(USER, password) if password else None, prevent_thread_lock=True,
-        theme=theme(), css_paths=[STYLE], ssr_mode=False, mcp_server=True, run_history=False, show_error=False, quiet=True,
+        theme=theme(), head=head(), ssr_mode=False, mcp_server=True, run_history=False, show_error=False, quiet=True,
         allowed_paths=[], max_file_size="50mb", footer_links=["api", "settings"], state_session_capacity=200,
     )  # fmt: skip
     add_file_route(app, engine, lambda request: _is_visitor(app, request))
@@ -126,7 +126,7 @@ def _create_tabs(engine: Engine, access: Access, timer: gr.Timer) -> Page:
         choices, value=access.base_model, label="Base model", allow_custom_value=True, elem_id="train-base", render=False, interactive=True,
         info="mini is built in and draws 64 px icons. Or a Hub id, or a folder in diffusers layout.",
     )  # fmt: skip
-    with gr.Tabs(elem_id="tabs") as tabs:
+    with gr.Tabs(elem_id="tabs", overflow_behavior="wrap") as tabs:
         with gr.Tab("1 Dataset", id="dataset", elem_id="tab-dataset"):
             dataset = dataset_tab.create_dataset_tab(engine, access, base)
         with gr.Tab("2 Prompts", id="prompts", elem_id="tab-prompts"):

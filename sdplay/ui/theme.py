@@ -6,7 +6,7 @@ from pathlib import Path
 
 import gradio as gr
 
-STYLE = Path(__file__).with_name("style.css")
+_STYLE = Path(__file__).with_name("style.css")
 _FONTS = ["system-ui", "-apple-system", "Segoe UI", "Roboto", "sans-serif"]
 _MONO = ["ui-monospace", "SFMono-Regular", "Menlo", "monospace"]
 
@@ -31,3 +31,8 @@ def theme() -> gr.themes.Base:
         button_primary_background_fill_hover_dark="*primary_500",
         button_primary_text_color="white",
     )  # fmt: skip
+
+
+def head() -> str:
+    """style.css for the page's <head>. Gradio rewrites the selectors of `css_paths`, so that some no longer match."""
+    return f"<style>\n{_STYLE.read_text(encoding='utf-8')}</style>"
