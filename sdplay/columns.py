@@ -8,6 +8,7 @@ from pathlib import Path
 
 from sdplay.errors import AdapterError, ConfigError, RunError
 from sdplay.runs import Run, open_run
+from sdplay.workspace import Workspace
 
 BASE = "base"
 MAX_STRENGTH = 4.0
@@ -25,18 +26,20 @@ class Column:
     step: int | None = None
 
 
-def parse_column(text: str, runs_folder: Path) -> Column:
+def parse_column(text: str, workspace: Workspace) -> Column:
     """Find what `text` names. Raises RunError, AdapterError or ConfigError with what to write instead."""
     what, strength = _split_strength(text.strip())
     if what == BASE:
         return Column(BASE)
     if what.endswith(".safetensors"):
         path = Path(what).expanduser()
+        if path.name == what and (workspace.adapters / what).is_file():
+            path = workspace.adapters / what
         if not path.is_file():
             raise AdapterError(f"There is no file {what!r}.", "Give a run, or the path of a .safetensors file.")
         return Column(_label(path.stem, strength), path.resolve(), strength)
     run_text, _, step_text = what.partition("@")
-    run = open_run(runs_folder, run_text)
+    run = open_run(workspace.runs, run_text)
     step = _step(run, step_text)
     label = run.id if step is None else f"{run.id}@{step}"
     return Column(_label(label, strength), adapter_of(run, step), strength, run.id, step)

@@ -126,7 +126,7 @@ class Engine:
 
     def export(self, run_id: str, path: Path) -> Path:
         """Copy what a run (or RUN@STEP) learned to a .safetensors file that other programs read. Raises SdplayError."""
-        column = parse_column(run_id, self.workspace.runs)
+        column = parse_column(run_id, self.workspace)
         if column.path is None:
             raise RunError("The base has no adapter to export.", "Give a run.")
         target = path / f"{column.run_id or column.path.stem}.safetensors" if path.is_dir() else path
@@ -135,6 +135,16 @@ class Engine:
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(column.path, target)
         return target
+
+    def add_adapter(self, path: Path) -> str:
+        """Keep a copy of an adapter file under its name, which is then a column. Raises AdapterError when it cannot be read."""
+        from sdplay.export import read_lora
+
+        read_lora(path)
+        name = f"{slug(path.stem) or 'adapter'}.safetensors"
+        self.workspace.adapters.mkdir(exist_ok=True)
+        shutil.copyfile(path, self.workspace.adapters / name)
+        return name
 
     # ---- drawing
 
@@ -145,7 +155,7 @@ class Engine:
         grid = parse(
             CompareConfig, {"base_model": base_model, "columns": (adapter,), "prompts": prompts, "seeds": seeds, "drawing": config}
         )
-        column = parse_column(adapter, self.workspace.runs)
+        column = parse_column(adapter, self.workspace)
         target = folder or self.workspace.pictures
         return self._worker.draw(base_model, lambda parts, family: _draw_shots(parts, family, grid, column, target)).result()
 
@@ -156,7 +166,7 @@ class Engine:
             raise ConfigError(
                 f"The grid has {config.num_cells} pictures; {MAX_CELLS} are the most.", "Take fewer columns, prompts or seeds."
             )
-        columns = [parse_column(text, self.workspace.runs) for text in config.columns]
+        columns = [parse_column(text, self.workspace) for text in config.columns]
         if len({column.label for column in columns}) < len(columns):
             raise ConfigError("A column is there twice.", "Take one of them away.")
         comparison = create_comparison(self.workspace.comparisons, config, columns)

@@ -37,8 +37,9 @@ class TrainingPreset(BaseModel):
 
 
 def load_training_presets(folder: Path = PRESETS / "training") -> dict[str, TrainingPreset]:
-    """Every shipped preset by its file's name, in the files' order."""
-    return {path.stem: TrainingPreset.model_validate(yaml.safe_load(path.read_text())) for path in sorted(folder.glob("*.yaml"))}
+    """Every shipped preset by its file's name; those for the embedded base come first."""
+    presets = {path.stem: TrainingPreset.model_validate(yaml.safe_load(path.read_text())) for path in sorted(folder.glob("*.yaml"))}
+    return dict(sorted(presets.items(), key=lambda entry: not entry[1].base_models))
 
 
 def training_preset(name: str) -> TrainingPreset:

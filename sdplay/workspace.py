@@ -51,6 +51,11 @@ class Workspace:
         return self.root / "prompts"
 
     @property
+    def adapters(self) -> Path:
+        """Adapter files the user brought."""
+        return self.root / "adapters"
+
+    @property
     def cache(self) -> Path:
         """Latents and text embeddings by content; may be deleted at any time."""
         return self.root / "cache"

@@ -118,12 +118,12 @@ def test_a_bad_grid_is_refused_and_writes_nothing(
 
 def test_a_step_without_checkpoint_names_the_ones_there_are(engine: Engine, run: Run) -> None:
     with pytest.raises(RunError, match="2, 4, 6"):
-        parse_column(f"{run.id}@3", engine.workspace.runs)
+        parse_column(f"{run.id}@3", engine.workspace)
 
 
 def test_a_strength_out_of_range_is_refused(engine: Engine, run: Run) -> None:
     with pytest.raises(ConfigError, match="out of range"):
-        parse_column(f"{run.id}:40", engine.workspace.runs)
+        parse_column(f"{run.id}:40", engine.workspace)
 
 
 @pytest.mark.parametrize("comparison_id", ["", "..", "../runs", "20260101-000000-0000000g", "20260101-000000-00000000"])

@@ -156,3 +156,21 @@ def test_a_lora_in_another_layout_is_named_as_such(tmp_path: Path) -> None:
 def test_a_real_lora_of_2022_is_named_as_another_layout(shared: Path) -> None:
     with pytest.raises(AdapterError, match="layout"):
         read_lora(shared / "analog_svd_rank4.safetensors")
+
+
+def test_a_brought_adapter_is_kept_under_its_name(engine: Engine, run: Run, tiny_base: Path, tmp_path: Path) -> None:
+    brought = engine.export(run.id, tmp_path / "My LoRA (final).safetensors")
+
+    name = engine.add_adapter(brought)
+    brought.unlink()
+
+    assert name == "my-lora-final.safetensors"
+    assert engine.draw(["dog"], [1], {"steps": 2}, adapter=f"{name}:0.8", base_model=str(tiny_base))
+
+
+def test_a_brought_file_that_is_no_adapter_is_refused_and_not_kept(engine: Engine, tmp_path: Path) -> None:
+    (tmp_path / "x.safetensors").write_bytes(b"hello, I am text")
+
+    with pytest.raises(AdapterError, match="not a safetensors file"):
+        engine.add_adapter(tmp_path / "x.safetensors")
+    assert not engine.workspace.adapters.exists()

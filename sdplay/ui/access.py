@@ -30,7 +30,8 @@ class Access:
         """Columns of a comparison. Raises AdapterError for a file that was not uploaded here."""
         for column in columns:
             what = column.rsplit(":", 1)[0] if not column.endswith(".safetensors") else column
-            if not self.local and what.endswith(".safetensors") and not _is_upload(what):
+            kept = Path(what).name == what  # brought earlier; the workspace knows it by its name
+            if not self.local and what.endswith(".safetensors") and not kept and not _is_upload(what):
                 raise AdapterError(f"{column[:80]!r} was not uploaded.", "Upload the adapter file, or choose a run.")
         return list(columns)
 

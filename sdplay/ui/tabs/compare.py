@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -74,7 +75,7 @@ def create_compare_tab(engine: Engine, access: Access, words: Sequence[Control],
     inputs = [columns, prompts, seeds, base, *form.inputs]
     draw.click(friendly(start_comparison, engine, access, tuple(form.controls)), inputs, shown, **{**quick(), "trigger_mode": "once"})
     fill.input(friendly(fill_prompts, engine), [fill, columns, *words], prompts, **quick())
-    upload.upload(add_upload, [upload, columns], [columns, upload], **quick())
+    upload.upload(friendly(add_upload, engine), [upload, columns], [columns, upload], **quick())
     gr.on([columns.change, prompts.change, seeds.change], count_cells, [columns, prompts, seeds], [count, draw], **live())
     return CompareTab(columns, prompts, seeds, base, form, shown)
 
@@ -159,9 +160,9 @@ def fill_prompts(engine: Engine, name: str, columns: list[str], token: str, clas
     return "\n".join(templates.expand_one(prompt, words, 0) for prompt in engine.prompt_set(name).sample)
 
 
-def add_upload(path: str, columns: list[str]) -> tuple[list[str], None]:
-    """An uploaded adapter becomes a column."""
-    return [*columns, path], None
+def add_upload(engine: Engine, path: str, columns: list[str]) -> tuple[list[str], None]:
+    """An uploaded adapter is kept and becomes a column."""
+    return [*columns, engine.add_adapter(Path(path))], None
 
 
 def prefill(engine: Engine, run_id: str | None) -> tuple[Any, ...]:

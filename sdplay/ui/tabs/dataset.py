@@ -20,7 +20,7 @@ from sdplay.ui.views import dataset as views
 from sdplay.ui.views.text import count_of, empty, esc, message, picture
 
 UPLOADS = ["image", ".zip", ".txt", ".csv", ".jsonl"]
-IDEAS = ("red apple", "rocket", "cat face, emoji", "blue house", "tulip")
+IDEAS = ("red apple, noto style", "cat face, noto style, blue background", "rocket, noto style", "tulip, noto style, yellow background")
 TRIES = (1, 2, 3, 4)
 UNKNOWN_BASE_PX = 512
 NO_DATASET = empty("No data set is open", "Take a sample above, or bring 10 to 20 pictures of one subject or one style.")

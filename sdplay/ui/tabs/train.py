@@ -14,6 +14,7 @@ from sdplay.config import LoraConfig
 from sdplay.engine import Engine
 from sdplay.errors import ConfigError, DataError, SdplayError
 from sdplay.events import RunState
+from sdplay.hub import MINI
 from sdplay.presets import DEFAULT_TOKEN, compose_training, load_training_presets, training_preset
 from sdplay.runs import Run
 from sdplay.ui.access import Access
@@ -66,7 +67,7 @@ def _create_form(base: gr.Dropdown, prompts: PromptsTab, dataset: gr.Dropdown, e
     choices = [(preset.title, name) for name, preset in presets.items()]
     summary = html_block(elem_id="train-summary")
     preset = gr.Radio(choices, value=FIRST_PRESET, label="Preset", elem_id="train-preset")
-    why = html_block(preset_note(FIRST_PRESET), elem_id="train-why")
+    why = html_block(preset_note(FIRST_PRESET, base.value), elem_id="train-why")
     base.render()
     name = gr.Textbox("", label="Name of the run", placeholder="gnome, first try", elem_id="train-name", max_length=40)
     with gr.Row(elem_classes="sd-fields"):
@@ -79,7 +80,7 @@ def _create_form(base: gr.Dropdown, prompts: PromptsTab, dataset: gr.Dropdown, e
     for control, value in zip(form.inputs, defaults(form, LoraConfig, presets[FIRST_PRESET].config), strict=True):
         control.value = value
     preset.input(friendly(apply_preset, tuple(form.controls)), preset, form.inputs, **quick())
-    preset.change(preset_note, preset, why, **silent())
+    gr.on([preset.change, base.change], preset_note, [preset, base], why, **silent())
     rates = [form.controls["learning_rate"], form.controls["alpha"], form.controls["rank"]]
     gr.on([control.change for control in rates], effective_rate, rates, rate, **live())
     facts: list[Control] = [dataset, prompts.token, prompts.class_word, prompts.train]
@@ -112,10 +113,17 @@ def apply_preset(names: Sequence[str], preset: str) -> list[object]:
     return [config.get(name, LoraConfig.model_fields[name].default) for name in names]
 
 
-def preset_note(preset: str | None) -> str:
-    """When to choose a preset, and what it takes."""
+def preset_note(preset: str | None, base_model: str | None) -> str:
+    """When to choose a preset, what it takes, and whether it was made for the chosen base."""
     found = load_training_presets().get(preset or "")
-    return f'<p class="sd-why">{esc(found.why)} <em>{esc(found.needs)}</em></p>' if found else ""
+    if not found:
+        return ""
+    note = f'<p class="sd-why">{esc(found.why)} <em>{esc(found.needs)}</em></p>'
+    if found.base_models and base_model not in found.base_models:
+        note += message("warning", f"Tuned for {', '.join(found.base_models)}.", "On another base, start from Stable Diffusion 1.5.")
+    if not found.base_models and base_model == MINI:
+        note += message("warning", "Not tuned for the embedded model.", "Choose another preset, or another base model below.")
+    return note
 
 
 def effective_rate(learning_rate: float | None, alpha: float | None, rank: float | None) -> str:
