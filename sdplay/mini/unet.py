@@ -21,6 +21,10 @@ from sdplay.mini.vae import to_tensor
 HIGH_NOISE_CAP = 0.05
 """Keeps `noise_level_weight` below 20."""
 
+NOISE_OFFSET = 0.15
+"""Size of the noise's own flat part. Even at the last timestep some of the picture's mean colour shines through; where a drawing
+starts there is none, and without this the model takes the start noise's mean for a hint at the colours."""
+
 HELD_OUT_SHARE = 0.05
 """Share of the (subject, style) pairs that are kept out of training, to test composition."""
 
@@ -65,6 +69,7 @@ def new_scheduler() -> DDIMScheduler:
         clip_sample=False,
         set_alpha_to_one=False,
         timestep_spacing="trailing",
+        steps_offset=1,
     )
 
 
@@ -153,7 +158,7 @@ def learning_rate(step: int, steps: int, peak: float) -> float:
 
 def denoising_loss(unet: nn.Module, scheduler: DDIMScheduler, latents: Tensor, hidden: Tensor, gamma: float) -> Tensor:
     """Epsilon loss at uniform timesteps, weighted by `noise_level_weight`."""
-    noise = torch.randn_like(latents)
+    noise = torch.randn_like(latents) + NOISE_OFFSET * torch.randn(*latents.shape[:2], 1, 1)
     timesteps = torch.randint(0, scheduler.config.num_train_timesteps, (len(latents),))
     predicted = unet(scheduler.add_noise(latents, noise, timesteps), timesteps, hidden).sample
     alphas = scheduler.alphas_cumprod[timesteps]
