@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-UNET_STEPS = 2750
+UNET_STEPS = 3050
 
 
 @dataclass(frozen=True)
