@@ -129,7 +129,7 @@ def _add_compare(parser: argparse.ArgumentParser) -> None:
 def _add_drawing(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--base", default="mini", help="base model (default: mini)")
     parser.add_argument("--steps", type=int, default=20)
-    parser.add_argument("--guidance", type=float, default=5.0)
+    parser.add_argument("--guidance", type=float, default=4.0)
     parser.add_argument("--negative", default="")
 
 
@@ -151,7 +151,7 @@ def do_demo(arguments: argparse.Namespace) -> int:
         return EXIT_FAILED
     prompts = [expand_one(text, Values(token=sample.token, style=sample.token), 0) for text in prompt_set.sample[:DEMO_PROMPTS]]
     columns = ["base", f"{run_id}@{state.checkpoints[0]}", run_id] if len(state.checkpoints) > 1 else ["base", run_id]
-    comparison_id = engine.compare({"columns": columns, "prompts": prompts, "seeds": [1, 2]})
+    comparison_id = engine.compare({"columns": columns, "prompts": prompts, "seeds": [1, 2], "drawing": {"guidance_scale": 3.0}})
     folder = _finished_comparison(engine, comparison_id, arguments.out)
     print(f"Done in {time.monotonic() - started:.0f} s. The grid: {folder / 'grid.png'}")
     return 0

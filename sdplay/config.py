@@ -115,7 +115,14 @@ class TrainConfig(Config):
         50, "Sample every", "Steps between two rounds of sample pictures; 0: only before and after.", typical="50", ge=0, le=5000
     )
     sample_steps: int = setting(20, "Sample denoising steps", "Denoising steps of a sample picture.", typical="20", ge=1, le=200)
-    guidance_scale: float = setting(5.0, "Sample guidance", "How strongly the samples follow their prompt.", typical="4 to 8", ge=1, le=30)
+    guidance_scale: float = setting(
+        4.0,
+        "Sample guidance",
+        "How strongly the samples follow their prompt.",
+        typical="3 for the embedded model, 7 for Stable Diffusion",
+        ge=1,
+        le=30,
+    )
     sample_seed: int = setting(1, "Sample seed", "The noise that every round of samples starts from.", ge=0, le=2**31 - 1)
     checkpoint_every: int = setting(
         50, "Checkpoint every", "Steps between two checkpoints. A killed run goes on from the last one.", typical="50 to 250", ge=1, le=5000

@@ -35,7 +35,7 @@ def plain_diffusers(base: Path, adapter: Path | None, weight: float = 1.0) -> np
         pipeline.set_adapters(["a"], [weight])
     noise = torch.randn((1, 4, 8, 8), generator=torch.Generator().manual_seed(7))
     picture = pipeline(
-        "a red ball", latents=noise, height=32, width=32, num_inference_steps=4, guidance_scale=5.0, output_type="np"
+        "a red ball", latents=noise, height=32, width=32, num_inference_steps=4, guidance_scale=4.0, output_type="np"
     ).images[0]
     return (picture * 255).round().astype(int)
 
