@@ -166,11 +166,11 @@ class GenerateConfig(Config):
 
     steps: int = setting(20, "Denoising steps", "More steps, finer picture, longer wait.", level="basic", typical="20 to 30", ge=1, le=200)
     guidance_scale: float = setting(
-        5.0,
+        4.0,
         "Guidance",
         "How strongly the picture follows the prompt.",
         level="basic",
-        typical="4 to 8",
+        typical="3 for the embedded model, 7 for Stable Diffusion",
         risk="High: harsh colours.",
         ge=1,
         le=30,
