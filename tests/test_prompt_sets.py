@@ -135,9 +135,14 @@ def test_arguments_are_prompts_or_files_of_prompts(tmp_path: Path) -> None:
     lines.write_text("\ufeffa cat\n# no\na dog\n", encoding="utf-8")
     saved = save_prompt_set(tmp_path, GNOME)
 
-    prompts = prompts_from(["a bird", str(lines), str(saved), "missing.txt"])
+    prompts = prompts_from(["a bird", str(lines), str(saved)])
 
-    assert prompts == ["a bird", "a cat", "a dog", "{token}, 50 % #1", "missing.txt"]
+    assert prompts == ["a bird", "a cat", "a dog", "{token}, 50 % #1"]
+
+
+def test_a_prompt_file_that_is_not_there_is_said_and_not_drawn() -> None:
+    with pytest.raises(ConfigError, match=r"no file 'missing\.txt'"):
+        prompts_from(["missing.txt"])
 
 
 def test_a_file_without_prompts_is_refused(tmp_path: Path) -> None:

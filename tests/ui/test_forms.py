@@ -32,7 +32,7 @@ def test_the_defaults_of_a_form_are_a_valid_config() -> None:
 def test_an_explanation_says_what_is_typical_and_what_is_risky() -> None:
     text = explain(GenerateConfig.model_fields["guidance_scale"])
 
-    assert "Typical: 4 to 8." in text
+    assert "Typical: 3 for the embedded model, 7 for Stable Diffusion." in text
     assert "Risk: High: harsh colours." in text
 
 
