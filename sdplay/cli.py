@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 import yaml
 
 from sdplay import __version__
-from sdplay.config import parse_assignment
+from sdplay.config import GenerateConfig, parse_assignment
 from sdplay.errors import ConfigError, SdplayError
 from sdplay.progress import watch_comparison, watch_run
 from sdplay.quiet import quiet_environment
@@ -128,8 +128,8 @@ def _add_compare(parser: argparse.ArgumentParser) -> None:
 
 def _add_drawing(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--base", default="mini", help="base model (default: mini)")
-    parser.add_argument("--steps", type=int, default=20)
-    parser.add_argument("--guidance", type=float, default=4.0)
+    parser.add_argument("--steps", type=int, default=GenerateConfig().steps)
+    parser.add_argument("--guidance", type=float, default=GenerateConfig().guidance_scale)
     parser.add_argument("--negative", default="")
 
 

@@ -20,6 +20,9 @@ from sdplay.ui.errors import friendly
 from sdplay.ui.files import file_url
 from sdplay.ui.tabs.dataset import size_of
 
+DRAWING = GenerateConfig()
+"""The defaults of every drawing, said in the config."""
+
 
 def add_endpoints(engine: Engine, access: Access) -> None:
     """Publish every function of this module."""
@@ -194,8 +197,8 @@ def generate(
     adapter: str = "base",
     seed: int = 1,
     count: int = 1,
-    steps: int = 20,
-    guidance_scale: float = 5.0,
+    steps: int = DRAWING.steps,
+    guidance_scale: float = DRAWING.guidance_scale,
     negative_prompt: str = "",
     base_model: str = "mini",
 ) -> list[dict[str, Any]]:
@@ -224,7 +227,7 @@ def generate(
 def compare(
     engine: Engine, access: Access, columns: list[str], prompts: list[str],
     seeds: list[int] = [1],  # noqa: B006  never changed; Gradio shows it
-    steps: int = 20, guidance_scale: float = 5.0, negative_prompt: str = "", base_model: str = "mini",
+    steps: int = DRAWING.steps, guidance_scale: float = DRAWING.guidance_scale, negative_prompt: str = "", base_model: str = "mini",
 ) -> dict[str, Any]:  # fmt: skip
     """Draw a grid: columns by prompts by seeds, every column from the same noise.
 
