@@ -10,7 +10,7 @@ from typing import Any
 from gradio.events import api
 from pydantic import ConfigDict, ValidationError, validate_call
 
-from sdplay.config import CompareConfig
+from sdplay.config import CompareConfig, GenerateConfig
 from sdplay.data import report
 from sdplay.engine import Engine
 from sdplay.errors import ConfigError
