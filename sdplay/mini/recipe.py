@@ -29,9 +29,9 @@ class Recipe:
     ema_decay: float = 0.999
     views: int = 12
     """Compositions cached per (subject, style)."""
-    style_weights: tuple[float, ...] = (3.0, 1.0)
+    style_weights: tuple[float, ...] = (2.0, 1.0)
     """How often each of data.TRAINED_STYLES is drawn: on a CPU one style is learned well and the other beside it."""
-    favour: float = 4.0
+    favour: float = 2.5
     """How much more often the starred subjects are drawn: few hours on a CPU teach few things well."""
     caption_dropout: float = 0.1
     snr_gamma: float = 5.0

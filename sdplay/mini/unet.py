@@ -11,7 +11,7 @@ import torch
 from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
 from PIL import Image
 from torch import Tensor, nn
-from transformers import CLIPTokenizer
+from transformers import CLIPTextModel, CLIPTokenizer
 
 from sdplay.mini import data
 from sdplay.mini.recipe import Recipe
@@ -182,17 +182,20 @@ def follow(averages: list[Tensor], weights: list[nn.Parameter], decay: float) ->
     torch._foreach_lerp_(averages, [weight.detach() for weight in weights], 1 - decay)
 
 
-def train_denoiser(recipe: Recipe, out: Path) -> None:
+def train_denoiser(recipe: Recipe, out: Path, warm_start: Path | None = None) -> None:
     """Train to `recipe.unet_steps`; write the pipeline to `out`/model and the state to `out`/unet.pt every few minutes.
 
-    Picks up where an earlier call stopped; steps already done count.
+    Picks up where an earlier call stopped; steps already done count. `warm_start`: a model this recipe made, whose weights it
+    begins with (at step 0, with a fresh optimiser) where no earlier call left a state.
     """
     torch.manual_seed(recipe.seed)
     vae = AutoencoderKL.from_pretrained(out / "vae").eval()
-    tokenizer = build_tokenizer(recipe.icons, recipe.vocabulary)
+    tokenizer = _tokenizer(recipe, out, warm_start)
     unet = new_unet(recipe.size_px, 2 ** (len(vae.config.block_out_channels) - 1)).to(memory_format=torch.channels_last)
     text_encoder = new_text_encoder(tokenizer).train()
     modules = nn.ModuleDict({"unet": unet, "text_encoder": text_encoder})
+    if warm_start:
+        _begin_with(modules, warm_start)
     weights = list(modules.parameters())
     optimizer = torch.optim.AdamW(weights, lr=recipe.unet_lr, betas=(0.9, 0.99), weight_decay=0.01, fused=True)
     averages = [weight.detach().clone() for weight in weights]
@@ -227,6 +230,22 @@ def train_denoiser(recipe: Recipe, out: Path) -> None:
             torch.save(state, out / "unet.pt.new")
             (out / "unet.pt.new").replace(out / "unet.pt")
             _write_model(out, recipe, averages=averages, tokenizer=tokenizer, vae=vae)
+
+
+def _tokenizer(recipe: Recipe, out: Path, warm_start: Path | None) -> CLIPTokenizer:
+    """Kept in `out`/tokenizer: learnt anew, a few rare words would fall apart otherwise than the text encoder has learned."""
+    if not (out / "tokenizer").exists():
+        fresh = CLIPTokenizer.from_pretrained(warm_start / "tokenizer") if warm_start else build_tokenizer(recipe.icons, recipe.vocabulary)
+        fresh.save_pretrained(out / "tokenizer")
+    return CLIPTokenizer.from_pretrained(out / "tokenizer")
+
+
+def _begin_with(modules: nn.ModuleDict, model: Path) -> None:
+    """Copy the denoiser and the text encoder of a shipped model, which must be of the same shape."""
+    unet = UNet2DConditionModel.from_pretrained(model / "unet", dtype=torch.float32)
+    text_encoder = CLIPTextModel.from_pretrained(model / "text_encoder", dtype=torch.float32)
+    modules["unet"].load_state_dict(unet.state_dict())
+    modules["text_encoder"].load_state_dict(text_encoder.state_dict())
 
 
 def _resume(path: Path, modules: nn.ModuleDict, optimizer: torch.optim.Optimizer, averages: list[Tensor]) -> int:
