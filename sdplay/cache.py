@@ -54,6 +54,7 @@ def encode_examples(
     return Latents(*(torch.stack([value[name] for value in values if value]) for name in ("mean", "std")))
 
 
+@torch.no_grad()
 def encode_texts(texts: Sequence[str], parts: Parts, family: Family, *, folder: Path, on_progress: Progress) -> dict[str, Conditioning]:
     """Conditioning of batch 1 for every different text, on the base's device."""
     wanted = list(dict.fromkeys(texts))
@@ -63,9 +64,9 @@ def encode_texts(texts: Sequence[str], parts: Parts, family: Family, *, folder: 
         value = _read(path)
         if value is None:
             on_progress(done, len(wanted))
-            value = {"hidden": family.encode_prompts(parts, [text]).hidden.cpu().contiguous()}
+            value = {name: tensor.cpu().contiguous() for name, tensor in family.encode_prompts(parts, [text]).tensors().items()}
             write_atomically(path, save(value))
-        known[text] = Conditioning(value["hidden"].to(parts.device))
+        known[text] = Conditioning(**value).to(parts.device)
     return known
 
 

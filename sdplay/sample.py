@@ -17,7 +17,7 @@ from torch import Tensor
 
 from sdplay.config import GenerateConfig
 from sdplay.export import LoraFile, attached
-from sdplay.families import Conditioning, DrawRequest, Family, Parts
+from sdplay.families import DrawRequest, Family, Parts, batch
 from sdplay.workspace import write_atomically
 
 BATCH = 8
@@ -60,12 +60,13 @@ def draw(
 ) -> Iterator[Image.Image]:
     """One picture per shot, in order, with whatever adapter is on. Raises Cancelled between denoising steps."""
     texts = list(dict.fromkeys([config.negative_prompt, *(shot.prompt for shot in shots)]))
-    hidden = dict(zip(texts, family.encode_prompts(parts, texts).hidden, strict=True))
+    with torch.no_grad():
+        encoded = dict(zip(texts, family.encode_prompts(parts, texts).rows(), strict=True))
     for start in range(0, len(shots), BATCH):
         chunk = shots[start : start + BATCH]
         request = DrawRequest(
-            conditioning=Conditioning(torch.stack([hidden[shot.prompt] for shot in chunk])),
-            negative=Conditioning(torch.stack([hidden[config.negative_prompt]] * len(chunk))),
+            conditioning=batch([encoded[shot.prompt] for shot in chunk]),
+            negative=batch([encoded[config.negative_prompt]] * len(chunk)),
             seeds=tuple(shot.seed for shot in chunk),
             steps=config.steps,
             guidance_scale=config.guidance_scale,

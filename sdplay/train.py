@@ -25,7 +25,7 @@ from sdplay.diffusion.objective import Objective, min_snr_weight, per_sample_los
 from sdplay.errors import DataError, DeviceError
 from sdplay.events import Artifact, Checkpoint, Event, Finished, Note, Phase, Samples, Started, Step, Stopped, Validation
 from sdplay.export import sha256_of
-from sdplay.families import Conditioning, Family, Parts
+from sdplay.families import Conditioning, Family, Parts, batch
 from sdplay.methods import Method, Trainable
 from sdplay.runs import Run
 from sdplay.workspace import slug
@@ -205,7 +205,7 @@ def _batch_loss(job: Job, material: Material, *, step: int, micro: int) -> Tenso
     x0 = mean + std * torch.randn(mean.shape, generator=random)
     eps = torch.randn(x0.shape, generator=random)
     t = torch.randint(0, material.objective.num_timesteps, (len(x0),), generator=random)
-    conditioning = _stack([_draw_caption(material, index, config.caption_dropout, random) for index in chosen])
+    conditioning = batch([_draw_caption(material, index, config.caption_dropout, random) for index in chosen])
     loss = _denoising_error(job, material.objective, (x0, eps, t), conditioning)
     if config.min_snr_gamma is not None:
         t = t.to(loss.device)
@@ -228,10 +228,6 @@ def _draw_caption(material: Material, index: int, dropout: float, random: torch.
     return material.conditioning["" if dropped < dropout else choices[int(choice * len(choices))]]
 
 
-def _stack(conditioning: Sequence[Conditioning]) -> Conditioning:
-    return Conditioning(torch.cat([entry.hidden for entry in conditioning]))
-
-
 @torch.no_grad()
 def validation_loss(job: Job, material: Material) -> float | None:
     """Mean error on the held-out pictures at fixed timesteps and fixed noise; None when nothing is held out."""
@@ -239,7 +235,7 @@ def validation_loss(job: Job, material: Material) -> float | None:
         return None
     x0 = material.held_out.mean
     random = step_generator(job.config.seed, 0, VALIDATION)
-    conditioning = _stack([material.conditioning[text] for text in material.held_out_captions])
+    conditioning = batch([material.conditioning[text] for text in material.held_out_captions])
     errors = []
     for share in VALIDATION_TIMESTEPS:
         t = torch.full((len(x0),), int(share * material.objective.num_timesteps))

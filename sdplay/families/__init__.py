@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 if TYPE_CHECKING:
     import torch
     from diffusers import UNet2DConditionModel
-    from torch import Tensor
+    from torch import Tensor, nn
 
     from sdplay.device import Device
     from sdplay.diffusion.objective import Objective
@@ -31,6 +31,10 @@ class Parts:
     pipeline: Any
     """A DiffusionPipeline; what it holds differs between families and only the family's own file touches it."""
     denoiser: UNet2DConditionModel
+    text_encoders: dict[str, nn.Module]
+    """By the pipeline's names for them: text_encoder, text_encoder_2 ..."""
+    tokenizers: dict[str, Any]
+    """The tokenizer of each text encoder, under the encoder's name."""
     device: torch.device
     size: int
     """Side in px the base was made for."""
@@ -48,6 +52,29 @@ class Conditioning:
 
     hidden: Tensor
     """(B, tokens, width)"""
+    pooled: Tensor | None = None
+    """(B, width), where the family has one vector for the whole text beside the tokens'."""
+
+    def rows(self) -> list[Conditioning]:
+        """B conditionings of batch 1."""
+        pooled = self.pooled.split(1) if self.pooled is not None else [None] * len(self.hidden)
+        return [Conditioning(*row) for row in zip(self.hidden.split(1), pooled, strict=True)]
+
+    def tensors(self) -> dict[str, Tensor]:
+        """What there is, by name, to be kept in a file."""
+        return {name: tensor for name, tensor in vars(self).items() if tensor is not None}
+
+    def to(self, device: torch.device) -> Conditioning:
+        """The same on a device."""
+        return Conditioning(**{name: tensor.to(device) for name, tensor in self.tensors().items()})
+
+
+def batch(conditionings: Sequence[Conditioning]) -> Conditioning:
+    """One conditioning of all their rows."""
+    import torch
+
+    names = conditionings[0].tensors()
+    return Conditioning(**{name: torch.cat([entry.tensors()[name] for entry in conditionings]) for name in names})
 
 
 class Family(Protocol):
@@ -55,6 +82,8 @@ class Family(Protocol):
 
     NAME: str
     TITLE: str
+    DENOISER: str
+    """diffusers' name for the denoiser in a pipeline and in adapter files: unet or transformer."""
     LORA_TARGETS: tuple[str, ...]
 
     def identify(self, folder: Path) -> bool:
@@ -70,7 +99,7 @@ class Family(Protocol):
         """(B, 3, H, W) in [-1, 1] -> mean and standard deviation of the latents, each (B, C, h, w), scaled for the denoiser."""
 
     def encode_prompts(self, parts: Parts, prompts: Sequence[str]) -> Conditioning:
-        """B texts -> conditioning of batch B."""
+        """B texts -> conditioning of batch B. Gradients flow to the text encoders where they are switched on."""
 
     def objective(self, parts: Parts) -> Objective:
         """The noise schedule the base was trained with."""

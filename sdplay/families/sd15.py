@@ -20,6 +20,7 @@ from sdplay.families import Conditioning, DrawRequest, Parts, TokenCount
 
 NAME = "sd15"
 TITLE = "Stable Diffusion 1.x"
+DENOISER = "unet"
 LORA_TARGETS = ("to_q", "to_k", "to_v", "to_out.0")
 
 
@@ -64,6 +65,8 @@ def load(folder: Path, device: Device, *, source: str) -> Parts:
     return Parts(
         pipeline=pipeline,
         denoiser=pipeline.unet,
+        text_encoders={"text_encoder": pipeline.text_encoder},
+        tokenizers={"text_encoder": pipeline.tokenizer},
         device=device.torch_device,
         size=pipeline.unet.config.sample_size * pipeline.vae_scale_factor,
         latent_factor=pipeline.vae_scale_factor,
@@ -84,14 +87,13 @@ def encode_images(parts: Parts, pixels: Tensor) -> tuple[Tensor, Tensor]:
     return (posterior.mean * factor).cpu(), (posterior.std * factor).cpu()
 
 
-@torch.no_grad()
 def encode_prompts(parts: Parts, prompts: Sequence[str]) -> Conditioning:
     """B texts -> (B, 77, width); longer texts are cut, as Stable Diffusion does."""
-    tokenizer = parts.pipeline.tokenizer
+    tokenizer = parts.tokenizers["text_encoder"]
     ids = tokenizer(
         list(prompts), padding="max_length", max_length=tokenizer.model_max_length, truncation=True, return_tensors="pt"
     ).input_ids
-    return Conditioning(parts.pipeline.text_encoder(ids.to(parts.device)).last_hidden_state)
+    return Conditioning(parts.text_encoders["text_encoder"](ids.to(parts.device)).last_hidden_state)
 
 
 def objective(parts: Parts) -> Objective:

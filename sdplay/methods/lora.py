@@ -26,6 +26,8 @@ class LoraTrainable:
 
     parts: Parts
     config: LoraConfig
+    prefix: str
+    """diffusers' name for the denoiser, with which the names of its weights begin."""
 
     def parameters(self) -> list[nn.Parameter]:
         """A and B of every adapted layer, in the order of their names."""
@@ -33,14 +35,14 @@ class LoraTrainable:
         return [parameter for name, parameter in named if f".{ADAPTER}." in name]
 
     def weights(self) -> dict[str, Tensor]:
-        """`unet.<layer>.lora_A.weight` (rank, in) and `.lora_B.weight` (out, rank): diffusers' names."""
+        """`<prefix>.<layer>.lora_A.weight` (rank, in) and `.lora_B.weight` (out, rank): diffusers' names."""
         state = get_peft_model_state_dict(self.parts.denoiser, adapter_name=ADAPTER)
-        return {f"unet.{name}": tensor.detach().cpu().clone().contiguous() for name, tensor in state.items()}
+        return {f"{self.prefix}.{name}": tensor.detach().cpu().clone().contiguous() for name, tensor in state.items()}
 
     def load_weights(self, weights: Mapping[str, Tensor]) -> None:
         """In place, so that the optimiser keeps its parameters."""
-        state = {name.removeprefix("unet."): tensor for name, tensor in weights.items()}
-        assert {f"unet.{name}" for name in state} == set(self.weights()), "the checkpoint is of another adapter"
+        state = {name.removeprefix(f"{self.prefix}."): tensor for name, tensor in weights.items()}
+        assert {f"{self.prefix}.{name}" for name in state} == set(self.weights()), "the checkpoint is of another adapter"
         set_peft_model_state_dict(self.parts.denoiser, state, adapter_name=ADAPTER)
 
     def activate(self) -> None:
@@ -69,7 +71,7 @@ def prepare(parts: Parts, family: Family, config: TrainConfig) -> LoraTrainable:
             PeftLoraConfig(r=config.rank, lora_alpha=config.alpha, target_modules=list(family.LORA_TARGETS), init_lora_weights="gaussian"),
             adapter_name=ADAPTER,
         )
-    trainable = LoraTrainable(parts, config)
+    trainable = LoraTrainable(parts, config, family.DENOISER)
     for parameter in trainable.parameters():
         parameter.data = parameter.data.float()
     trainable.activate()
