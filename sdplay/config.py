@@ -103,6 +103,43 @@ class TrainConfig(Config):
         5.0, "Min-SNR gamma", "Caps the weight of nearly clean pictures, so that all noise levels learn equally. Empty: off.",
         typical="5", risk="Below 1 the fine detail learns slowly.", gt=0, le=100,
     )  # fmt: skip
+    loss_weighting: Literal["min_snr", "soft_min_snr", "debiased"] = setting(
+        "min_snr", "Loss weighting", "How noise levels are weighed: min_snr, the same without its corner, or debiased (no gamma).",
+        typical="min_snr",
+    )  # fmt: skip
+    huber_c: float | None = setting(
+        None, "Huber c", "The squared error becomes linear above this size, the more so the noisier; empty: squared throughout.",
+        typical="empty; 0.1 if some pictures are damaged or mislabelled", gt=0, le=1,
+    )  # fmt: skip
+    noise_offset: float = setting(
+        0.0, "Noise offset", "Shifts the noise of each picture, so that very dark and very bright ones can be learned.",
+        typical="0; 0.03 to 0.05 for dark or bright styles", risk="High: washed-out or murky pictures.", ge=0, le=1,
+    )  # fmt: skip
+    input_perturbation: float = setting(
+        0.0,
+        "Input perturbation",
+        "Extra noise that the denoiser is not asked to find: training like drawing.",
+        typical="0; 0.1",
+        ge=0,
+        le=1,
+    )
+    zero_terminal_snr: Literal["off", "on"] = setting(
+        "off", "Zero terminal SNR", "The last timestep is noise alone. For bases that predict v only.", typical="off",
+        risk="Draw with a scheduler that rescales its betas too.",
+    )  # fmt: skip
+    timestep_sampling: Literal["base", "logit_normal"] = setting(
+        "base", "Timestep sampling", "base: as the base was trained, evenly for Stable Diffusion 1.x. logit_normal: the middle more often.",
+        typical="base",
+    )  # fmt: skip
+    logit_mean: float = setting(
+        0.0,
+        "Logit-normal mean",
+        "Above 0: noisier timesteps more often (layout); below 0: cleaner ones (detail).",
+        typical="0",
+        ge=-3,
+        le=3,
+    )
+    logit_std: float = setting(1.0, "Logit-normal width", "How far from the mean timesteps are drawn.", typical="1", gt=0, le=5)
     caption_dropout: float = setting(
         0.05, "Caption dropout", "Share of steps that see no text, so that guidance keeps working.", typical="0.05 to 0.1", ge=0, le=1
     )

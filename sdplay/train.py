@@ -16,12 +16,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from sdplay import checkpoint, sample, templates
+from sdplay import checkpoint, losses, sample, templates
 from sdplay.cache import Latents, encode_examples, encode_texts
 from sdplay.config import GenerateConfig, TrainConfig
 from sdplay.data import Example
 from sdplay.device import Device, autocast
-from sdplay.diffusion.objective import Objective, min_snr_weight, per_sample_loss, step_generator
+from sdplay.diffusion.objective import Objective, per_sample_loss, step_generator
 from sdplay.errors import DataError, DeviceError
 from sdplay.events import Artifact, Checkpoint, Event, Finished, Note, Phase, Samples, Started, Step, Stopped, Validation
 from sdplay.export import sha256_of
@@ -126,7 +126,7 @@ def prepare_material(job: Job, hooks: Hooks) -> Material:
         captions=captions,
         held_out_captions=held_out_captions,
         conditioning=encode_texts(texts, job.parts, job.family, folder=job.cache_folder / "text", on_progress=say("encoding text")),
-        objective=job.family.objective(job.parts),
+        objective=losses.prepared_objective(job.family.objective(job.parts), config),
     )
 
 
@@ -196,7 +196,7 @@ def _one_step(
 
 
 def _batch_loss(job: Job, material: Material, *, step: int, micro: int) -> Tensor:
-    """Error of one micro-batch: per picture, weighted by noise level, then averaged."""
+    """Draw one micro-batch and see how far off the denoiser is; losses.py says how that is counted."""
     config = job.config
     random = step_generator(config.seed, step, micro)
     first = (step * config.gradient_accumulation + micro) * config.batch_size
@@ -206,20 +206,15 @@ def _batch_loss(job: Job, material: Material, *, step: int, micro: int) -> Tenso
     eps = torch.randn(x0.shape, generator=random)
     t = torch.randint(0, material.objective.num_timesteps, (len(x0),), generator=random)
     conditioning = batch([_draw_caption(material, index, config.caption_dropout, random) for index in chosen])
-    loss = _denoising_error(job, material.objective, (x0, eps, t), conditioning)
-    if config.min_snr_gamma is not None:
-        t = t.to(loss.device)
-        loss = loss * min_snr_weight(material.objective.snr(t), config.min_snr_gamma, material.objective.prediction)
-    return loss.mean()
+    drawn = losses.varied(losses.Drawn(x0, eps, t), config, material.objective, step=step, micro=micro).to(job.parts.device)
+    return losses.batch_loss(_predict(job, material.objective, drawn, conditioning), drawn, config, material.objective)
 
 
-def _denoising_error(job: Job, objective: Objective, drawn: tuple[Tensor, Tensor, Tensor], conditioning: Conditioning) -> Tensor:
-    """(B,) error of the denoiser at x_t, unweighted."""
-    x0, eps, t = (tensor.to(job.parts.device) for tensor in drawn)
-    x_t = objective.add_noise(x0, eps, t).contiguous(memory_format=torch.channels_last)
+def _predict(job: Job, objective: Objective, drawn: losses.Drawn, conditioning: Conditioning) -> Tensor:
+    """(B, C, h, w) the denoiser's answer at x_t; `drawn` is on its device."""
+    x_t = drawn.noised(objective).contiguous(memory_format=torch.channels_last)
     with autocast(job.parts.device) if job.config.mixed_precision == "auto" else nullcontext():
-        predicted = job.family.predict(job.parts, x_t, t, conditioning)
-    return per_sample_loss(predicted, objective.target(x0, eps, t))
+        return job.family.predict(job.parts, x_t, drawn.t, conditioning)
 
 
 def _draw_caption(material: Material, index: int, dropout: float, random: torch.Generator) -> Conditioning:
@@ -239,7 +234,9 @@ def validation_loss(job: Job, material: Material) -> float | None:
     errors = []
     for share in VALIDATION_TIMESTEPS:
         t = torch.full((len(x0),), int(share * material.objective.num_timesteps))
-        errors.append(_denoising_error(job, material.objective, (x0, torch.randn(x0.shape, generator=random), t), conditioning))
+        drawn = losses.Drawn(x0, torch.randn(x0.shape, generator=random), t).to(job.parts.device)
+        predicted = _predict(job, material.objective, drawn, conditioning)
+        errors.append(per_sample_loss(predicted, material.objective.target(drawn.x0, drawn.eps, drawn.t)))
     return float(torch.stack(errors).mean())
 
 
