@@ -91,13 +91,27 @@ class TrainConfig(Config):
         1, "Gradient accumulation", "Batches that are added up before a step.", typical="1",
         risk="Each step takes this many times as long.", ge=1, le=64,
     )  # fmt: skip
-    lr_schedule: Literal["constant", "cosine", "linear"] = setting(
-        "cosine", "Learning-rate schedule", "How the learning rate goes down over the run.", typical="cosine"
+    optimizer: Literal["adamw", "adamw8bit", "adafactor", "prodigy", "lion", "schedule_free"] = setting(
+        "adamw", "Optimiser", "adamw8bit (NVIDIA) and adafactor save memory; prodigy finds the rate; schedule_free needs no schedule.",
+        typical="adamw", risk="lion wants a third to a tenth of AdamW's learning rate.",
+    )  # fmt: skip
+    lr_schedule: Literal["constant", "cosine", "linear", "cosine_with_restarts", "polynomial"] = setting(
+        "cosine", "Learning-rate schedule", "How the learning rate goes down over the run, after the warm-up.", typical="cosine"
     )
+    lr_cycles: int = setting(3, "Restarts", "How often cosine_with_restarts goes down.", typical="2 to 4", ge=1, le=50)
+    lr_power: float = setting(2.0, "Polynomial power", "1: straight down; above: sooner down.", typical="2", gt=0, le=10)
     warmup_steps: int = setting(
         10, "Warm-up steps", "Steps over which the learning rate rises from zero.", typical="0 to 5 % of the steps", ge=0, le=5000
     )
     weight_decay: float = setting(1e-2, "Weight decay", "Pull of the trained weights towards zero.", typical="0.01", ge=0, le=1)
+    ema_decay: float | None = setting(
+        None, "EMA decay", "Save and draw the running average of the weights, which is smoother than the last step. Empty: off.",
+        typical="empty; 0.99 for a few hundred steps, 0.999 for thousands", gt=0, lt=1,
+    )  # fmt: skip
+    gradient_checkpointing: Literal["off", "on"] = setting(
+        "off", "Gradient checkpointing", "Computes parts twice instead of keeping them: about a fifth slower, much less memory.",
+        typical="on where memory is short",
+    )  # fmt: skip
     max_grad_norm: float = setting(1.0, "Gradient clipping", "Longest gradient a step may take.", typical="1.0", gt=0, le=1000)
     min_snr_gamma: float | None = setting(
         5.0, "Min-SNR gamma", "Caps the weight of nearly clean pictures, so that all noise levels learn equally. Empty: off.",

@@ -308,6 +308,8 @@ def check_train_config(config: TrainConfig) -> None:
         raise ConfigError("No data set is chosen.", "Choose one, or make one from your pictures.")
     if config.warmup_steps >= config.steps:
         raise ConfigError(f"The warm-up ({config.warmup_steps} steps) is as long as the run ({config.steps}).", "Lower Warm-up steps.")
+    if config.optimizer == "schedule_free" and config.ema_decay:
+        raise ConfigError("Schedule-free AdamW averages the weights already.", "Leave EMA decay empty, or choose another optimiser.")
     used = {name for template in config.caption_templates for name in templates.uses(template)}
     if "token" in used and not config.token:
         raise ConfigError("The training templates use {token}, but there is no trigger word.", "Give a made-up word, such as sks-fox.")

@@ -11,9 +11,11 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
+import torch.utils.checkpoint
 from torch import Tensor
 
 from sdplay import checkpoint, losses, sample, templates
@@ -27,6 +29,7 @@ from sdplay.events import Artifact, Checkpoint, Event, Finished, Note, Phase, Sa
 from sdplay.export import sha256_of
 from sdplay.families import Conditioning, Family, Parts, batch
 from sdplay.methods import Method, Trainable
+from sdplay.optimizers import Learner, learning_rate_at, notes
 from sdplay.runs import Run
 from sdplay.workspace import slug
 
@@ -78,28 +81,34 @@ def train(job: Job, hooks: Hooks) -> None:
     config = job.config
     trainable = job.method.prepare(job.parts, job.family, config)
     try:
-        optimizer = torch.optim.AdamW(
-            trainable.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=job.device.kind != "mps"
-        )
-        step = _resume(job, trainable, optimizer)
+        learner = Learner([{"params": trainable.parameters()}], config, device_kind=job.device.kind)
+        step = _resume(job, trainable, learner)
         hooks.emit(Started(step=step, device=job.device.label))
         material = prepare_material(job, hooks)
         if step == 0:
+            for note in notes(config):
+                hooks.emit(Note(text=note))
             _draw_samples(job, hooks, 0)
+        if config.gradient_checkpointing == "on":
+            # With reentrant checkpointing frozen inputs would leave the adapters without gradients.
+            job.parts.denoiser.enable_gradient_checkpointing(partial(torch.utils.checkpoint.checkpoint, use_reentrant=False))
         hooks.emit(Phase(name="training"))
         while step < config.steps and not hooks.stop_requested():
             started = time.perf_counter()
             learning_rate = learning_rate_at(step, config)
-            loss = _one_step(job, material, trainable, optimizer, step=step, learning_rate=learning_rate)
+            loss = _one_step(job, material, learner, step=step, learning_rate=learning_rate)
             step += 1
-            hooks.emit(Step(step=step, loss=loss, learning_rate=learning_rate, seconds=time.perf_counter() - started))
-            _now_and_then(job, hooks, material, step)
+            rate = learner.rate_in_use(learning_rate)
+            hooks.emit(Step(step=step, loss=loss, learning_rate=rate, seconds=time.perf_counter() - started))
+            with learner.shown():
+                _now_and_then(job, hooks, material, step)
             if step % config.checkpoint_every == 0 and step < config.steps:
-                _save_checkpoint(job, hooks, trainable, optimizer, step=step)
+                _save_checkpoint(job, hooks, trainable, learner, step=step)
             if hooks.between_steps():
                 trainable.activate()
-        _finish(job, hooks, trainable, optimizer, step=step)
+        _finish(job, hooks, trainable, learner, step=step)
     finally:
+        job.parts.denoiser.disable_gradient_checkpointing()
         trainable.detach()
 
 
@@ -147,15 +156,6 @@ def texts_for(caption: str, config: TrainConfig) -> list[str]:
     return [text for template in config.caption_templates for text in templates.expand_all(template, values)]
 
 
-def learning_rate_at(step: int, config: TrainConfig) -> float:
-    """Linear warm-up, then constant, linear to zero, or half a cosine to zero."""
-    if step < config.warmup_steps:
-        return config.learning_rate * (step + 1) / config.warmup_steps
-    progress = (step - config.warmup_steps) / max(1, config.steps - config.warmup_steps)
-    shapes = {"constant": 1.0, "linear": 1 - progress, "cosine": 0.5 * (1 + math.cos(math.pi * progress))}
-    return config.learning_rate * shapes[config.lr_schedule]
-
-
 def indices_of(first: int, count: int, *, num_examples: int, seed: int) -> list[int]:
     """Which pictures come at positions first ... first + count - 1 of the endless sequence of shuffled epochs."""
     chosen = []
@@ -166,21 +166,19 @@ def indices_of(first: int, count: int, *, num_examples: int, seed: int) -> list[
     return chosen
 
 
-def _resume(job: Job, trainable: Trainable, optimizer: torch.optim.Optimizer) -> int:
+def _resume(job: Job, trainable: Trainable, learner: Learner) -> int:
     restored = checkpoint.newest_valid(job.run.folder / "checkpoints")
     if restored is None:
         return 0
     trainable.load_weights(restored.weights)
-    checkpoint.load_optimizer(optimizer, restored.optimizer)
+    learner.load(restored.state)
     return restored.step
 
 
-def _one_step(
-    job: Job, material: Material, trainable: Trainable, optimizer: torch.optim.Optimizer, *, step: int, learning_rate: float
-) -> float:
+def _one_step(job: Job, material: Material, learner: Learner, *, step: int, learning_rate: float) -> float:
     """Add up the gradients of the micro-batches, then change the weights. Returns the mean loss."""
     config = job.config
-    for group in optimizer.param_groups:
+    for group in learner.optimizer.param_groups:
         group["lr"] = learning_rate
     total = 0.0
     for micro in range(config.gradient_accumulation):
@@ -189,9 +187,8 @@ def _one_step(
         total += loss.item()
     if not math.isfinite(total):
         raise DeviceError(f"The loss at step {step + 1} is not a number.", "Lower the learning rate, for example to half, and train again.")
-    torch.nn.utils.clip_grad_norm_(trainable.parameters(), config.max_grad_norm)
-    optimizer.step()
-    optimizer.zero_grad(set_to_none=True)
+    torch.nn.utils.clip_grad_norm_(learner.parameters, config.max_grad_norm)
+    learner.step()
     return total
 
 
@@ -273,18 +270,21 @@ def _draw_samples(job: Job, hooks: Hooks, step: int) -> None:
     hooks.emit(Samples(step=step, prompts=tuple(prompts), files=tuple(files)))
 
 
-def _save_checkpoint(job: Job, hooks: Hooks, trainable: Trainable, optimizer: torch.optim.Optimizer, *, step: int) -> None:
-    checkpoint.write_checkpoint(job.run.folder / "checkpoints", step, trainable, optimizer)
+def _save_checkpoint(job: Job, hooks: Hooks, trainable: Trainable, learner: Learner, *, step: int) -> None:
+    state = learner.state()
+    with learner.shown():
+        checkpoint.write_checkpoint(job.run.folder / "checkpoints", step, trainable, state)
     hooks.emit(Checkpoint(step=step))
 
 
-def _finish(job: Job, hooks: Hooks, trainable: Trainable, optimizer: torch.optim.Optimizer, *, step: int) -> None:
+def _finish(job: Job, hooks: Hooks, trainable: Trainable, learner: Learner, *, step: int) -> None:
     """Keep what was learned, also after a stop. A run stopped before its first step has learned nothing to keep."""
     if step:
         hooks.emit(Phase(name="saving"))
-        _save_checkpoint(job, hooks, trainable, optimizer, step=step)
+        _save_checkpoint(job, hooks, trainable, learner, step=step)
         path = job.run.folder / "out" / f"{job.run.id}.safetensors"
-        trainable.save(path)
+        with learner.shown():
+            trainable.save(path)
         file = str(path.relative_to(job.run.folder))
         hooks.emit(Artifact(file=file, format="diffusers LoRA", num_bytes=path.stat().st_size, sha256=sha256_of(path)))
     else:
