@@ -74,6 +74,21 @@ class TrainConfig(Config):
         None, "Size (px)", "Side of the square that training sees; empty: the base model's own.", level="basic",
         typical="512 for SD 1.5", risk="Larger needs memory with the square of the side.", ge=32, le=1536, multiple_of=8,
     )  # fmt: skip
+    masked_loss: Literal["off", "mask"] = setting(
+        "off", "Masked loss", "mask: learn only what the pictures' masks show white; pictures without one count whole.",
+        typical="mask, where a background must not be learned",
+    )  # fmt: skip
+    unmasked_weight: float = setting(
+        0.1, "Weight outside masks", "How much what the masks leave out still counts.", typical="0.1",
+        risk="0: anything may grow there.", ge=0, le=1,
+    )  # fmt: skip
+    bucketing: Literal["off", "on"] = setting(
+        "off", "Aspect-ratio buckets", "off: every picture is cut to a square. on: to the nearest of several shapes of equal area.",
+        typical="on for photographs of different shapes",
+    )  # fmt: skip
+    resolutions: tuple[Annotated[int, Field(ge=32, le=1536, multiple_of=8)], ...] = setting(
+        (), "Several sizes", "Sides in px; an epoch shows every picture at each. Empty: Size alone.", level="hidden", max_length=4
+    )
     batch_size: int = setting(
         4,
         "Batch size",
@@ -157,6 +172,10 @@ class TrainConfig(Config):
     caption_dropout: float = setting(
         0.05, "Caption dropout", "Share of steps that see no text, so that guidance keeps working.", typical="0.05 to 0.1", ge=0, le=1
     )
+    caption_shuffle: Literal["off", "on"] = setting(
+        "off", "Shuffle tags", "Shows the comma-separated parts of a text in another order each time.", typical="on for lists of tags"
+    )
+    keep_tags: int = setting(1, "Tags kept in front", "How many parts stay first when tags are shuffled.", typical="1", ge=0, le=50)
     validation_share: float = setting(
         0.1, "Held-out share", "Share of the pictures kept out of training to measure over-fitting. Below 8 pictures none are kept out.",
         typical="0.1", ge=0, le=0.5,

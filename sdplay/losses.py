@@ -6,6 +6,7 @@ Each option draws from its own stream of random numbers: one that is off shifts 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -16,9 +17,9 @@ from sdplay.diffusion.error import area_mean, huber_schedule, pseudo_huber_error
 from sdplay.diffusion.noise import logit_normal_timesteps, offset_noise, perturbed_noise, zero_terminal_snr
 from sdplay.diffusion.objective import Objective, min_snr_weight, per_sample_loss, step_generator
 from sdplay.diffusion.weights import debiased_weight, soft_min_snr_weight
-from sdplay.errors import ConfigError
+from sdplay.errors import ConfigError, DataError
 
-OFFSET, PERTURBATION, TIMESTEPS = 128, 192, 256
+OFFSET, PERTURBATION, TIMESTEPS, TAGS = 128, 192, 256, 320
 """First of the 64 streams of each option, one for each micro-batch of a step."""
 
 
@@ -80,6 +81,21 @@ def batch_loss(predicted: Tensor, drawn: Drawn, config: TrainConfig, objective: 
     if drawn.weight is not None:
         loss = loss * drawn.weight
     return loss.mean()
+
+
+def weighted_areas(masks: Sequence[Tensor], config: TrainConfig) -> Tensor:
+    """N masks (1, h, w) in [0, 1] -> (N, 1, h, w): how much each latent counts, by the weight outside masks.
+
+    Raises DataError where nothing of a picture would count.
+    """
+    areas = torch.stack(list(masks))
+    areas = areas + (1 - areas) * config.unmasked_weight
+    if (areas.sum(dim=(1, 2, 3)) == 0).any():
+        raise DataError(
+            "The mask of a picture shows nothing inside the part that training sees.",
+            "Set Weight outside masks above 0, switch Aspect-ratio buckets on, or change the mask.",
+        )
+    return areas
 
 
 def noise_level_weight(t: Tensor, config: TrainConfig, objective: Objective) -> Tensor | None:

@@ -18,8 +18,8 @@ import torch
 import torch.utils.checkpoint
 from torch import Tensor
 
-from sdplay import checkpoint, losses, sample, templates
-from sdplay.cache import Latents, encode_examples, encode_texts
+from sdplay import buckets, checkpoint, losses, sample, templates
+from sdplay.cache import Latents, encode_examples, encode_texts, latent_area
 from sdplay.config import GenerateConfig, TrainConfig
 from sdplay.data import Example
 from sdplay.device import Device, autocast
@@ -33,7 +33,7 @@ from sdplay.optimizers import Learner, learning_rate_at, notes
 from sdplay.runs import Run
 from sdplay.workspace import slug
 
-ORDER, VALIDATION = 1001, 1002
+ORDER, VALIDATION = buckets.ORDER, 1002
 """Streams of random numbers beside the micro-batches of a step, which are numbered from 0."""
 VALIDATION_TIMESTEPS = (0.1, 0.3, 0.5, 0.7, 0.9)
 SMALLEST_SET_WITH_VALIDATION = 8
@@ -64,11 +64,23 @@ class Job:
 
 
 @dataclass(frozen=True)
+class Bucket:
+    """Pictures that are shown at one size."""
+
+    latents: Latents
+    pictures: list[int]
+    """For each row of the latents, which picture it is."""
+    areas: Tensor | None
+    """(N, 1, h, w) how much each latent counts; None: all alike."""
+
+
+@dataclass(frozen=True)
 class Material:
     """What the loop draws batches from."""
 
-    train: Latents
-    held_out: Latents | None
+    train: list[Bucket]
+    """One, with all pictures in order, unless the run has several sizes."""
+    held_out: list[Bucket]
     captions: list[list[str]]
     """For each training picture every text it may be shown with."""
     held_out_captions: list[str]
@@ -115,7 +127,7 @@ def train(job: Job, hooks: Hooks) -> None:
 def prepare_material(job: Job, hooks: Hooks) -> Material:
     """Split off the held-out pictures; compute or read latents and text embeddings."""
     config = job.config
-    size = config.resolution or job.parts.size
+    sides = config.resolutions or (config.resolution or job.parts.size,)
     held_out, train_examples = split(job.examples, config.validation_share, config.seed)
     captions = [texts_for(example.caption, config) for example in train_examples]
     held_out_captions = [texts_for(example.caption, config)[0] for example in held_out]
@@ -123,20 +135,39 @@ def prepare_material(job: Job, hooks: Hooks) -> Material:
     def say(name: str) -> Callable[[int, int], None]:
         return lambda done, total: hooks.emit(Phase(name=name, done=done, total=total))
 
-    def latents(examples: Sequence[Example]) -> Latents:
-        return encode_examples(
-            examples, job.parts, job.family, size=size, folder=job.cache_folder / "latents", on_progress=say("encoding pictures")
-        )
+    def encoded(examples: Sequence[Example], sides: Sequence[int]) -> list[Bucket]:
+        sizes = [(example.width, example.height) for example in examples]
+        grouped = buckets.by_size(sizes, sides, latent_factor=job.parts.latent_factor, square=config.bucketing == "off")
+        folder, on_progress = job.cache_folder / "latents", say("encoding pictures")
+        made = []
+        for size, chosen in grouped.items():
+            of_size = [examples[index] for index in chosen]
+            latents = encode_examples(of_size, job.parts, job.family, size=size, folder=folder, on_progress=on_progress)
+            masks = [latent_area(example, size, job.parts.latent_factor) for example in of_size] if config.masked_loss == "mask" else []
+            made.append(Bucket(latents, chosen, losses.weighted_areas(masks, config) if masks else None))
+        return made
 
+    if config.masked_loss == "mask":
+        hooks.emit(Note(text=_about_masks(train_examples)))
     texts = ["", *held_out_captions, *(text for choices in captions for text in choices)]
     return Material(
-        train=latents(train_examples),
-        held_out=latents(held_out) if held_out else None,
+        train=encoded(train_examples, sides),
+        held_out=encoded(held_out, sides[:1]),
         captions=captions,
         held_out_captions=held_out_captions,
         conditioning=encode_texts(texts, job.parts, job.family, folder=job.cache_folder / "text", on_progress=say("encoding text")),
         objective=losses.prepared_objective(job.family.objective(job.parts), config),
     )
+
+
+def _about_masks(examples: Sequence[Example]) -> str:
+    """A sign that masks are used. Raises DataError if there is none."""
+    count = sum(example.mask is not None for example in examples)
+    if not count:
+        raise DataError(
+            "Masked loss is on, but no picture has a mask.", "Add pictures with transparency or mask files, or set Masked loss to off."
+        )
+    return f"Masked loss: {count} of {len(examples)} pictures have a mask."
 
 
 def split(examples: Sequence[Example], share: float, seed: int) -> tuple[list[Example], list[Example]]:
@@ -196,15 +227,37 @@ def _batch_loss(job: Job, material: Material, *, step: int, micro: int) -> Tenso
     """Draw one micro-batch and see how far off the denoiser is; losses.py says how that is counted."""
     config = job.config
     random = step_generator(config.seed, step, micro)
-    first = (step * config.gradient_accumulation + micro) * config.batch_size
-    chosen = indices_of(first, config.batch_size, num_examples=len(material.captions), seed=config.seed)
-    mean, std = material.train.mean[chosen], material.train.std[chosen]
+    bucket, rows = _chosen(material, config, position=step * config.gradient_accumulation + micro)
+    mean, std = bucket.latents.mean[rows], bucket.latents.std[rows]
     x0 = mean + std * torch.randn(mean.shape, generator=random)
     eps = torch.randn(x0.shape, generator=random)
     t = torch.randint(0, material.objective.num_timesteps, (len(x0),), generator=random)
-    conditioning = batch([_draw_caption(material, index, config.caption_dropout, random) for index in chosen])
-    drawn = losses.varied(losses.Drawn(x0, eps, t), config, material.objective, step=step, micro=micro).to(job.parts.device)
-    return losses.batch_loss(_predict(job, material.objective, drawn, conditioning), drawn, config, material.objective)
+    texts = [_draw_caption(material, bucket.pictures[row], config.caption_dropout, random) for row in rows]
+    if config.caption_shuffle == "on":
+        shuffling = step_generator(config.seed, step, losses.TAGS + micro)
+        order_of = lambda count: torch.randperm(count, generator=shuffling).tolist()  # noqa: E731
+        texts = [templates.shuffled_tags(text, config.keep_tags, order_of) for text in texts]
+    area = None if bucket.areas is None else bucket.areas[rows]
+    drawn = losses.varied(losses.Drawn(x0, eps, t, area=area), config, material.objective, step=step, micro=micro).to(job.parts.device)
+    predicted = _predict(job, material.objective, drawn, conditioning_of(job, material, texts))
+    return losses.batch_loss(predicted, drawn, config, material.objective)
+
+
+def _chosen(material: Material, config: TrainConfig, *, position: int) -> tuple[Bucket, list[int]]:
+    """The bucket of the batch at a position of the run, and which of its rows."""
+    if config.bucketing == "off" and not config.resolutions:
+        count, only = config.batch_size, material.train[0]
+        return only, indices_of(position * count, count, num_examples=len(only.pictures), seed=config.seed)
+    counts = [len(bucket.pictures) for bucket in material.train]
+    index, rows = buckets.batch_at(position, counts, config.batch_size, seed=config.seed)
+    return material.train[index], rows
+
+
+def conditioning_of(job: Job, material: Material, texts: Sequence[str]) -> Conditioning:
+    """The texts as the base reads them; those that only a shuffle makes are encoded when they come."""
+    known = material.conditioning
+    with torch.no_grad():
+        return batch([known[text] if text in known else job.family.encode_prompts(job.parts, [text]) for text in texts])
 
 
 def _predict(job: Job, objective: Objective, drawn: losses.Drawn, conditioning: Conditioning) -> Tensor:
@@ -214,27 +267,28 @@ def _predict(job: Job, objective: Objective, drawn: losses.Drawn, conditioning: 
         return job.family.predict(job.parts, x_t, drawn.t, conditioning)
 
 
-def _draw_caption(material: Material, index: int, dropout: float, random: torch.Generator) -> Conditioning:
+def _draw_caption(material: Material, index: int, dropout: float, random: torch.Generator) -> str:
     dropped, choice = torch.rand(2, generator=random).tolist()
     choices = material.captions[index]
-    return material.conditioning["" if dropped < dropout else choices[int(choice * len(choices))]]
+    return "" if dropped < dropout else choices[int(choice * len(choices))]
 
 
 @torch.no_grad()
 def validation_loss(job: Job, material: Material) -> float | None:
     """Mean error on the held-out pictures at fixed timesteps and fixed noise; None when nothing is held out."""
-    if material.held_out is None:
+    if not material.held_out:
         return None
-    x0 = material.held_out.mean
     random = step_generator(job.config.seed, 0, VALIDATION)
-    conditioning = batch([material.conditioning[text] for text in material.held_out_captions])
     errors = []
     for share in VALIDATION_TIMESTEPS:
-        t = torch.full((len(x0),), int(share * material.objective.num_timesteps))
-        drawn = losses.Drawn(x0, torch.randn(x0.shape, generator=random), t).to(job.parts.device)
-        predicted = _predict(job, material.objective, drawn, conditioning)
-        errors.append(per_sample_loss(predicted, material.objective.target(drawn.x0, drawn.eps, drawn.t)))
-    return float(torch.stack(errors).mean())
+        for bucket in material.held_out:
+            x0 = bucket.latents.mean
+            t = torch.full((len(x0),), int(share * material.objective.num_timesteps))
+            drawn = losses.Drawn(x0, torch.randn(x0.shape, generator=random), t).to(job.parts.device)
+            conditioning = conditioning_of(job, material, [material.held_out_captions[index] for index in bucket.pictures])
+            predicted = _predict(job, material.objective, drawn, conditioning)
+            errors.append(per_sample_loss(predicted, material.objective.target(drawn.x0, drawn.eps, drawn.t)))
+    return float(torch.cat(errors).mean())
 
 
 def _now_and_then(job: Job, hooks: Hooks, material: Material, step: int) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor
 
 from sdplay.config import LoraConfig
@@ -298,9 +299,28 @@ def test_zero_terminal_snr_fails_a_run_on_an_epsilon_base_with_advice(engine: En
 
 def test_random_numbers_of_options_are_not_those_of_a_micro_batch() -> None:
     """Up to 64 micro-batches number their streams from 0."""
-    from sdplay import losses
+    from sdplay import buckets, losses
 
-    firsts = sorted([0, losses.OFFSET, losses.PERTURBATION, losses.TIMESTEPS])
+    firsts = sorted([0, losses.OFFSET, losses.PERTURBATION, losses.TIMESTEPS, losses.TAGS, buckets.ORDER])
 
     assert all(after - before >= 64 for before, after in pairwise(firsts))
     assert torch.rand(1, generator=step_generator(0, 0, losses.OFFSET)) != torch.rand(1, generator=step_generator(0, 0, 0))
+
+
+def test_a_masked_run_says_so_and_learns_something_else(engine: Engine, tiny_base: Path, pictures: Path) -> None:
+    for path in list(pictures.glob("*.png"))[:5]:
+        mask = Image.new("L", (64, 64))
+        mask.paste(255, (8, 8, 40, 40))
+        mask.save(path.with_name(f"{path.stem}.mask.png"))
+    settings = values(engine, tiny_base, pictures, steps=2, sample_prompts=[])
+
+    plain, masked = (trained(engine, {**settings, "masked_loss": choice}) for choice in ("off", "mask"))
+
+    assert [step.loss for step in masked.state().losses] != [step.loss for step in plain.state().losses]
+    assert "5 of 6 pictures have a mask" in (masked.folder / "events.jsonl").read_text()
+
+
+def test_masked_loss_without_a_mask_fails_with_advice(engine: Engine, tiny_base: Path, pictures: Path) -> None:
+    run_id = engine.submit(values(engine, tiny_base, pictures, steps=2, sample_prompts=[], masked_loss="mask"))
+
+    assert "no picture has a mask" in engine.wait(run_id).message

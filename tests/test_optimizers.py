@@ -6,6 +6,7 @@ import json
 import math
 import shutil
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -253,6 +254,9 @@ def cut_at(run: Run, step: int, checkpoint_step: int) -> None:
     for later in checkpoint.steps_on_disk(run.folder / "checkpoints"):
         if later > checkpoint_step:
             shutil.rmtree(run.folder / "checkpoints" / str(later))
+    deadline = time.monotonic() + 20
+    while run.state().status != "interrupted" and time.monotonic() < deadline:  # the worker gives the lock back after its last event
+        time.sleep(0.05)
 
 
 @pytest.mark.parametrize(
