@@ -17,7 +17,7 @@ from torch import Tensor
 
 from sdplay.config import GenerateConfig
 from sdplay.export import LoraFile, attached
-from sdplay.families import DrawRequest, Family, Parts, batch
+from sdplay.families import DrawRequest, Family, Parts, batch, checked_size
 from sdplay.workspace import write_atomically
 
 BATCH = 8
@@ -59,6 +59,7 @@ def draw(
     parts: Parts, family: Family, shots: Sequence[Shot], config: GenerateConfig, *, cancelled: Callable[[], bool] = never
 ) -> Iterator[Image.Image]:
     """One picture per shot, in order, with whatever adapter is on. Raises Cancelled between denoising steps."""
+    size = checked_size(parts, config.size)
     texts = list(dict.fromkeys([config.negative_prompt, *(shot.prompt for shot in shots)]))
     with torch.no_grad():
         encoded = dict(zip(texts, family.encode_prompts(parts, texts).rows(), strict=True))
@@ -70,7 +71,7 @@ def draw(
             seeds=tuple(shot.seed for shot in chunk),
             steps=config.steps,
             guidance_scale=config.guidance_scale,
-            size=config.size or parts.size,
+            size=size,
             cancelled=cancelled,
         )
         yield from map(to_picture, family.draw(parts, request))
