@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import torch
 from torch import Tensor
 from transformers import CLIPTokenizer
 
@@ -17,7 +16,10 @@ if TYPE_CHECKING:
 
 
 def token_ids(parts: Parts, name: str, texts: Sequence[str], *, length: int | None = None) -> Tensor:
-    """(B, length) on the base's device for the text encoder `name`; with start and end; longer texts are cut. length: the tokenizer's own."""
+    """(B, length) on the base's device for the text encoder `name`, with start and end; longer texts are cut.
+
+    length: the tokenizer's own when not given.
+    """
     tokenizer = parts.tokenizers[name]
     ids = tokenizer(
         list(texts), padding="max_length", max_length=length or tokenizer.model_max_length, truncation=True, return_tensors="pt"

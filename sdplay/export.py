@@ -64,7 +64,9 @@ def read_lora(path: Path) -> LoraFile:
         raise AdapterError(f"{path.name} has a tensor with a strange name: {strange[:60]!r}.", "It is not an adapter file.")
     if not any("lora_A" in key and key.split(".")[0] in DENOISERS for key in header):
         kind = "a LoRA of another layout" if any("lora" in key for key in header) else "not a LoRA"
-        raise AdapterError(f"{path.name} is {kind}.", "sdplay reads LoRA files in diffusers' layout (unet.….lora_A.weight or transformer.….lora_A.weight).")
+        raise AdapterError(
+            f"{path.name} is {kind}.", "sdplay reads LoRA files in diffusers' layout (unet.….lora_A.weight or transformer.….lora_A.weight)."
+        )
     try:
         weights = load_file(path)
     except SafetensorError as error:

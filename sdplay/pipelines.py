@@ -126,10 +126,11 @@ def run_pipeline(parts: Parts, request: DrawRequest, **arguments: Any) -> Any:  
         ).images
 
 
-def frozen_dtype(device: Device) -> torch.dtype:
-    """What the frozen weights of large bases are kept in: bfloat16 where the hardware computes in it, which halves their memory."""
-    capable = device.kind == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
-    return torch.bfloat16 if capable else torch.float32
+def shrink(device: Device, *modules: nn.Module) -> None:
+    """Keep the frozen weights of large bases in bfloat16 where the hardware computes in it, which halves their memory."""
+    if device.kind == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False):
+        for module in modules:
+            module.to(torch.bfloat16)
 
 
 def computing(network: nn.Module) -> AbstractContextManager[object]:

@@ -67,10 +67,8 @@ class FlowObjective:
 
     def draw_timesteps(self, count: int, generator: torch.Generator) -> Tensor:
         """(count,) float32 in [0, T]."""
-        if self.sampling == "uniform":
-            share = torch.rand(count, generator=generator)
-        else:
-            share = torch.randn(count, generator=generator).sigmoid()
+        uniform = self.sampling == "uniform"
+        share = torch.rand(count, generator=generator) if uniform else torch.randn(count, generator=generator).sigmoid()
         return self.num_timesteps * self.shift * share / (1 + (self.shift - 1) * share)
 
     def add_noise(self, x0: Tensor, eps: Tensor, t: Tensor) -> Tensor:

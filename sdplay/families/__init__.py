@@ -150,7 +150,9 @@ def checked_size(parts: Parts, size: int | None) -> int:
     """A size in px that the base takes; its own when `size` is None. Raises ConfigError."""
     if size is not None and size % parts.size_multiple:
         nearest = max(1, round(size / parts.size_multiple)) * parts.size_multiple
-        raise ConfigError(f"This base model cannot have a size of {size} px.", f"Take a multiple of {parts.size_multiple}, such as {nearest}.")
+        raise ConfigError(
+            f"This base model cannot have a size of {size} px.", f"Take a multiple of {parts.size_multiple}, such as {nearest}."
+        )
     return size or parts.size
 
 

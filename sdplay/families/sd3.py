@@ -47,13 +47,11 @@ def native_size(folder: Path) -> int:
 
 def load(folder: Path, device: Device, *, source: str, checkpoint: Path | None = None) -> Parts:
     """Read every part, frozen; T5 only where the folder has it. Raises ModelError when a file is missing or does not fit."""
-    dtype = pipelines.frozen_dtype(device)
     has_t5 = checkpoint is None and (folder / "text_encoder_3" / "config.json").is_file()
     without: dict[str, Any] = {} if has_t5 else {"text_encoder_3": None, "tokenizer_3": None}
     pipeline = pipelines.load_pipeline(StableDiffusion3Pipeline, folder, source=source, checkpoint=checkpoint, **without)
     encoders = {**CLIPS, **T5} if has_t5 else CLIPS
-    for name in (DENOISER, *encoders):
-        getattr(pipeline, name).to(dtype)
+    pipelines.shrink(device, *(getattr(pipeline, name) for name in (DENOISER, *encoders)))
     size_multiple = pipeline.vae_scale_factor * pipeline.transformer.config.patch_size
     return pipelines.assemble(pipeline, device, source=source, denoiser=DENOISER, encoders=encoders, size_multiple=size_multiple)
 

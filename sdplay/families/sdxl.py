@@ -49,8 +49,7 @@ def native_size(folder: Path) -> int:
 def load(folder: Path, device: Device, *, source: str, checkpoint: Path | None = None) -> Parts:
     """Read every part, frozen; the autoencoder in float32 always, because in float16 it overflows. Raises ModelError."""
     pipeline = pipelines.load_pipeline(StableDiffusionXLPipeline, folder, source=source, checkpoint=checkpoint, add_watermarker=False)
-    for module in (pipeline.unet, pipeline.text_encoder, pipeline.text_encoder_2):
-        module.to(pipelines.frozen_dtype(device))
+    pipelines.shrink(device, pipeline.unet, pipeline.text_encoder, pipeline.text_encoder_2)
     return pipelines.assemble(
         pipeline, device, source=source, denoiser=DENOISER, encoders=ENCODERS, size_multiple=pipeline.vae_scale_factor
     )
