@@ -1,0 +1,79 @@
+"""Writes a loaded SD 1.x pipeline as its first publisher's program would: the names of CompVis' code. Only for models without odd parts."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+RESNET = {"norm1": "in_layers.0", "conv1": "in_layers.2", "time_emb_proj": "emb_layers.1", "norm2": "out_layers.0", "conv2": "out_layers.3"}
+RESNET |= {"conv_shortcut": "skip_connection"}
+ENDS = {"time_embedding.linear_1": "time_embed.0", "time_embedding.linear_2": "time_embed.2", "conv_in": "input_blocks.0.0"}
+ENDS |= {"conv_norm_out": "out.0", "conv_out": "out.2"}
+ATTENTION = {"group_norm": "norm", "to_q": "q", "to_k": "k", "to_v": "v", "to_out.0": "proj_out"}
+
+
+def write_original(pipeline: Any, path: Path) -> None:
+    """One safetensors file: model.diffusion_model.*, first_stage_model.*, cond_stage_model.transformer.text_model.*"""
+    tensors = {f"model.diffusion_model.{name}": tensor for name, tensor in unet_tensors(pipeline.unet).items()}
+    tensors |= {f"first_stage_model.{name}": tensor for name, tensor in vae_tensors(pipeline.vae).items()}
+    text = {name.removeprefix("text_model."): tensor for name, tensor in pipeline.text_encoder.state_dict().items()}
+    tensors |= {f"cond_stage_model.transformer.text_model.{name}": tensor for name, tensor in text.items()}
+    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, path)
+
+
+def unet_tensors(unet: nn.Module) -> dict[str, Tensor]:
+    """CompVis counts one list of input blocks and one of output blocks, in the order of computation."""
+    places = dict(ENDS)
+    number = 1
+    for level, block in enumerate(unet.down_blocks):
+        for layer in range(len(block.resnets)):
+            places[f"down_blocks.{level}.resnets.{layer}"] = f"input_blocks.{number}.0"
+            places[f"down_blocks.{level}.attentions.{layer}"] = f"input_blocks.{number}.1"
+            number += 1
+        if block.downsamplers:
+            places[f"down_blocks.{level}.downsamplers.0.conv"] = f"input_blocks.{number}.0.op"
+            number += 1
+    places |= {"mid_block.resnets.0": "middle_block.0", "mid_block.attentions.0": "middle_block.1", "mid_block.resnets.1": "middle_block.2"}
+    number = 0
+    for level, block in enumerate(unet.up_blocks):
+        for layer in range(len(block.resnets)):
+            places[f"up_blocks.{level}.resnets.{layer}"] = f"output_blocks.{number}.0"
+            places[f"up_blocks.{level}.attentions.{layer}"] = f"output_blocks.{number}.1"
+            number += 1
+        after = 2 if hasattr(block, "attentions") else 1
+        places[f"up_blocks.{level}.upsamplers.0.conv"] = f"output_blocks.{number - 1}.{after}.conv"
+    return {renamed(name, places, RESNET): tensor for name, tensor in unet.state_dict().items()}
+
+
+def vae_tensors(vae: nn.Module) -> dict[str, Tensor]:
+    """The decoder's levels are counted from the finest; attention is a convolution of 1 x 1."""
+    places = {}
+    levels = len(vae.encoder.down_blocks)
+    for level in range(levels):
+        places[f"encoder.down_blocks.{level}.downsamplers.0.conv"] = f"encoder.down.{level}.downsample.conv"
+        places[f"decoder.up_blocks.{level}.upsamplers.0.conv"] = f"decoder.up.{levels - 1 - level}.upsample.conv"
+        for layer in range(3):
+            places[f"encoder.down_blocks.{level}.resnets.{layer}"] = f"encoder.down.{level}.block.{layer}"
+            places[f"decoder.up_blocks.{level}.resnets.{layer}"] = f"decoder.up.{levels - 1 - level}.block.{layer}"
+    for half in ("encoder", "decoder"):
+        places |= {f"{half}.mid_block.resnets.{index}": f"{half}.mid.block_{index + 1}" for index in (0, 1)}
+        places |= {f"{half}.mid_block.attentions.0": f"{half}.mid.attn_1", f"{half}.conv_norm_out": f"{half}.norm_out"}
+    found = {}
+    for name, tensor in vae.state_dict().items():
+        new = renamed(name, places, {"conv_shortcut": "nin_shortcut"} | ATTENTION)
+        found[new] = tensor[:, :, None, None] if ".attn_1." in new and tensor.dim() == 2 else tensor
+    return found
+
+
+def renamed(name: str, places: dict[str, str], inside: dict[str, str]) -> str:
+    """The longest known place at the name's beginning, then what is inside of a residual block."""
+    place = max((old for old in places if name.startswith(f"{old}.")), key=len, default="")
+    rest = name.removeprefix(place) if place else name
+    if "resnets" in place or "attentions" in place:
+        for old, new in inside.items():
+            rest = re.sub(rf"^\.{re.escape(old)}\.", f".{new}.", rest)
+    return places.get(place, "") + rest
