@@ -73,7 +73,8 @@ def is_here(source: str) -> bool:
 def _from_file(source: str, path: Path) -> Base:
     if path.suffix != ".safetensors":
         raise ModelError(
-            f"{path.name} is not a .safetensors file.", "Only these are read as base models; pickled .ckpt files can run programs and are not."
+            f"{path.name} is not a .safetensors file.",
+            "Only these are read as base models; pickled .ckpt files can run programs and are not.",
         )
     found = single_file.inspect_checkpoint(path)
     folder = single_file.layout_folder(found, open_workspace().cache / "layouts")

@@ -105,10 +105,14 @@ def _layout_of(name: str, shapes: Mapping[str, tuple[int, ...]]) -> str:
         return _sd3_layout(name, shapes)
     if FIRST_CONV not in shapes:
         kind = "a LoRA" if any("lora" in key for key in shapes) else "not a whole Stable Diffusion checkpoint"
-        raise ModelError(f"{name} is {kind}, so it cannot be a base model.", "Give a checkpoint with denoiser, text encoder and autoencoder.")
+        raise ModelError(
+            f"{name} is {kind}, so it cannot be a base model.", "Give a checkpoint with denoiser, text encoder and autoencoder."
+        )
     channels = shapes[FIRST_CONV][1] if len(shapes[FIRST_CONV]) == 4 else 0
     if channels != 4:
-        raise ModelError(f"{name} takes {channels} channels: it is an inpainting model, which sdplay cannot train yet.", "Choose its plain version.")
+        raise ModelError(
+            f"{name} takes {channels} channels: it is an inpainting model, which sdplay cannot train yet.", "Choose its plain version."
+        )
     if not any(key.startswith("first_stage_model.") for key in shapes):
         raise ModelError(f"{name} has no autoencoder inside.", GIVE_A_FOLDER)
     return _unet_layout(name, shapes)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any
 
+from diffusers import StableDiffusionPipeline
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
@@ -16,7 +16,7 @@ ENDS |= {"conv_norm_out": "out.0", "conv_out": "out.2"}
 ATTENTION = {"group_norm": "norm", "to_q": "q", "to_k": "k", "to_v": "v", "to_out.0": "proj_out"}
 
 
-def write_original(pipeline: Any, path: Path) -> None:
+def write_original(pipeline: StableDiffusionPipeline, path: Path) -> None:
     """One safetensors file: model.diffusion_model.*, first_stage_model.*, cond_stage_model.transformer.text_model.*"""
     tensors = {f"model.diffusion_model.{name}": tensor for name, tensor in unet_tensors(pipeline.unet).items()}
     tensors |= {f"first_stage_model.{name}": tensor for name, tensor in vae_tensors(pipeline.vae).items()}

@@ -88,11 +88,13 @@ def test_what_cannot_be_a_base_is_refused_in_a_sentence(tmp_path: Path, shapes: 
     assert caught.value.hint
 
 
-@pytest.mark.parametrize(("name", "content"), [("a.ckpt", b"PK\x03\x04"), ("a.safetensors", b"PK\x03\x04" + b"\0" * 90), ("b.safetensors", b"")])
+@pytest.mark.parametrize(
+    ("name", "content"), [("a.ckpt", b"PK\x03\x04"), ("a.safetensors", b"PK\x03\x04" + b"\0" * 90), ("b.safetensors", b"")]
+)
 def test_pickled_files_are_refused_whatever_their_name(tmp_path: Path, name: str, content: bytes) -> None:
     (tmp_path / name).write_bytes(content)
 
-    with pytest.raises(ModelError, match="not a .*safetensors file"):
+    with pytest.raises(ModelError, match=r"not a .*safetensors file"):
         find_base(str(tmp_path / name))
 
 
@@ -103,7 +105,9 @@ def test_pickled_files_are_refused_whatever_their_name(tmp_path: Path, name: str
         ({"modelspec.prediction_type": "epsilon"}, {}, "epsilon"),
     ],
 )
-def test_sd2_predicts_v_unless_the_file_says_otherwise(tmp_path: Path, metadata: dict[str, str], extra: dict[str, tuple[int, ...]], prediction: str) -> None:
+def test_sd2_predicts_v_unless_the_file_says_otherwise(
+    tmp_path: Path, metadata: dict[str, str], extra: dict[str, tuple[int, ...]], prediction: str
+) -> None:
     folder = find_base(str(header_file(tmp_path / "model.safetensors", SD2 | extra, metadata))).folder
 
     assert json.loads((folder / "scheduler" / "scheduler_config.json").read_text())["prediction_type"] == prediction
