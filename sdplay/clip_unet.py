@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import StableDiffusionPipeline
+from diffusers import StableDiffusionInpaintPipeline, StableDiffusionPipeline
 from torch import Tensor
 
-from sdplay import pipelines
+from sdplay import inpainting, pipelines
 from sdplay.clip_text import token_ids
 from sdplay.device import Device
 from sdplay.families import Conditioning, DrawRequest, Parts
@@ -20,13 +20,13 @@ LORA_TARGETS = ("to_q", "to_k", "to_v", "to_out.0")
 
 
 def configs_of(folder: Path) -> tuple[dict[str, Any], dict[str, Any]] | None:
-    """The U-Net's and the text encoder's configs if a folder holds a pipeline of this kind, else None."""
+    """The U-Net's and the text encoder's configs if a folder holds a pipeline of this kind, plain or inpainting, else None."""
     index = pipelines.read_json(folder / "model_index.json")
     unet = pipelines.read_json(folder / "unet" / "config.json")
     fits = (
-        index.get("_class_name") == "StableDiffusionPipeline"
+        index.get("_class_name") in ("StableDiffusionPipeline", "StableDiffusionInpaintPipeline")
         and "text_encoder_2" not in index
-        and unet.get("in_channels", 4) == 4
+        and unet.get("in_channels", 4) in (4, inpainting.CHANNELS)
         and unet.get("addition_embed_type") is None
     )
     return (unet, pipelines.read_json(folder / "text_encoder" / "config.json")) if fits else None
@@ -44,8 +44,10 @@ def native_size(folder: Path) -> int:
 
 def load(folder: Path, device: Device, *, source: str, checkpoint: Path | None = None) -> Parts:
     """Read every part as float32, frozen, in evaluation mode. Raises ModelError when a file is missing or does not fit."""
+    unet = pipelines.read_json(folder / DENOISER / "config.json")
+    kind = StableDiffusionInpaintPipeline if unet.get("in_channels") == inpainting.CHANNELS else StableDiffusionPipeline
     pipeline = pipelines.load_pipeline(
-        StableDiffusionPipeline, folder, source=source, checkpoint=checkpoint, safety_checker=None, requires_safety_checker=False
+        kind, folder, source=source, checkpoint=checkpoint, safety_checker=None, requires_safety_checker=False
     )
     return pipelines.assemble(
         pipeline,
@@ -64,10 +66,10 @@ def encode_prompts(parts: Parts, prompts: Sequence[str]) -> Conditioning:
 
 def predict(parts: Parts, x_t: Tensor, t: Tensor, conditioning: Conditioning, geometry: Tensor) -> Tensor:
     """(B, 4, h, w) noisy latents at t (B,) -> (B, 4, h, w). These bases are not told the geometry."""
-    return parts.denoiser(x_t, t, conditioning.hidden, return_dict=False)[0]
+    return parts.denoiser(inpainting.with_hidden_picture(parts, x_t), t, conditioning.hidden, return_dict=False)[0]
 
 
 @torch.no_grad()
 def draw(parts: Parts, request: DrawRequest) -> list[Tensor]:
     """B pictures (3, size, size) in [0, 1] by the base's own scheduler."""
-    return list(pipelines.run_pipeline(parts, request, output_type="pt").float().cpu())
+    return list(pipelines.run_pipeline(parts, request, output_type="pt", **inpainting.hiding_arguments(parts, request)).float().cpu())

@@ -110,9 +110,7 @@ def _layout_of(name: str, shapes: Mapping[str, tuple[int, ...]]) -> str:
         )
     channels = shapes[FIRST_CONV][1] if len(shapes[FIRST_CONV]) == 4 else 0
     if channels != 4:
-        raise ModelError(
-            f"{name} takes {channels} channels: it is an inpainting model, which sdplay cannot train yet.", "Choose its plain version."
-        )
+        raise ModelError(f"{name} takes {channels} channels: it is an inpainting model, which is not read from one file.", GIVE_A_FOLDER)
     if not any(key.startswith("first_stage_model.") for key in shapes):
         raise ModelError(f"{name} has no autoencoder inside.", GIVE_A_FOLDER)
     return _unet_layout(name, shapes)

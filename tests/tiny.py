@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 import string
 from pathlib import Path
 
@@ -71,6 +73,18 @@ def make_sd2(folder: Path) -> Path:
         ),
         safety_checker=None, feature_extractor=None, requires_safety_checker=False,
     ).save_pretrained(folder)  # fmt: skip
+    return folder
+
+
+def make_inpainting(folder: Path, plain: Path) -> Path:
+    """A base's inpainting version: nine channels in, the inpainting pipeline's name in its index."""
+    torch.manual_seed(5)
+    shutil.copytree(plain, folder, ignore=shutil.ignore_patterns("unet"))
+    config = json.loads((plain / "unet" / "config.json").read_text())
+    UNet2DConditionModel.from_config({**config, "in_channels": 9}).save_pretrained(folder / "unet")
+    index = json.loads((plain / "model_index.json").read_text())
+    kind = index["_class_name"].replace("Pipeline", "InpaintPipeline")
+    (folder / "model_index.json").write_text(json.dumps({**index, "_class_name": kind}))
     return folder
 
 

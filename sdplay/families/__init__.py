@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Protocol
@@ -48,6 +48,8 @@ class Parts:
     """What the user called it: `mini`, a Hub id, a folder."""
     fingerprint: str
     """Hash of the weights that turn pictures and text into numbers; keys of the caches contain it."""
+    grey_latents: dict[tuple[int, int], Tensor] = field(default_factory=dict)
+    """By latent height and width, what an inpainting base sees of a hidden picture; filled as sizes are met."""
 
 
 @dataclass(frozen=True)

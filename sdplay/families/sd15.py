@@ -19,6 +19,6 @@ __all__ = (
 
 
 def identify(folder: Path) -> bool:
-    """A Stable Diffusion pipeline with OpenAI's text encoder and a U-Net of any depth that takes plain latents and no added conditions."""
+    """A Stable Diffusion pipeline with OpenAI's text encoder and a U-Net of any depth, plain or inpainting, without added conditions."""
     configs = configs_of(folder)
     return configs is not None and not reads_with_openclip(*configs)

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from diffusers import StableDiffusionXLPipeline
+from diffusers import StableDiffusionXLInpaintPipeline, StableDiffusionXLPipeline
 from torch import Tensor
 
-from sdplay import pipelines
+from sdplay import inpainting, pipelines
 from sdplay.clip_text import count_tokens, ordinary_words, penultimate
 from sdplay.device import Device
 from sdplay.families import Conditioning, DrawRequest, Parts
@@ -29,12 +29,12 @@ __all__ = (
 
 
 def identify(folder: Path) -> bool:
-    """Two text encoders and a U-Net of any depth that takes plain latents and six time ids. The refiner, which takes five, is not one."""
+    """Two text encoders and a U-Net of any depth, plain or inpainting, with six time ids. The refiner, which takes five, is not one."""
     index = pipelines.read_json(folder / "model_index.json")
     unet = pipelines.read_json(folder / "unet" / "config.json")
     return (
-        index.get("_class_name") == "StableDiffusionXLPipeline"
-        and unet.get("in_channels", 4) == 4
+        index.get("_class_name") in ("StableDiffusionXLPipeline", "StableDiffusionXLInpaintPipeline")
+        and unet.get("in_channels", 4) in (4, inpainting.CHANNELS)
         and unet.get("addition_embed_type") == "text_time"
         and None not in index.get("text_encoder", [None])
         and None not in index.get("text_encoder_2", [None])
@@ -48,7 +48,9 @@ def native_size(folder: Path) -> int:
 
 def load(folder: Path, device: Device, *, source: str, checkpoint: Path | None = None) -> Parts:
     """Read every part, frozen; the autoencoder in float32 always, because in float16 it overflows. Raises ModelError."""
-    pipeline = pipelines.load_pipeline(StableDiffusionXLPipeline, folder, source=source, checkpoint=checkpoint, add_watermarker=False)
+    unet = pipelines.read_json(folder / DENOISER / "config.json")
+    kind = StableDiffusionXLInpaintPipeline if unet.get("in_channels") == inpainting.CHANNELS else StableDiffusionXLPipeline
+    pipeline = pipelines.load_pipeline(kind, folder, source=source, checkpoint=checkpoint, add_watermarker=False)
     pipelines.shrink(device, pipeline.unet, pipeline.text_encoder, pipeline.text_encoder_2)
     return pipelines.assemble(
         pipeline, device, source=source, denoiser=DENOISER, encoders=ENCODERS, size_multiple=pipeline.vae_scale_factor
@@ -67,7 +69,9 @@ def predict(parts: Parts, x_t: Tensor, t: Tensor, conditioning: Conditioning, ge
     """(B, 4, h, w) noisy latents at t (B,) -> (B, 4, h, w). geometry (B, 6) is what SDXL calls time ids."""
     added = {"text_embeds": conditioning.pooled, "time_ids": geometry}
     with pipelines.computing(parts.denoiser):
-        return parts.denoiser(x_t, t, conditioning.hidden, added_cond_kwargs=added, return_dict=False)[0]
+        return parts.denoiser(
+            inpainting.with_hidden_picture(parts, x_t), t, conditioning.hidden, added_cond_kwargs=added, return_dict=False
+        )[0]
 
 
 @torch.no_grad()
@@ -82,5 +86,6 @@ def draw(parts: Parts, request: DrawRequest) -> list[Tensor]:
         crops_coords_top_left=(0, 0),
         target_size=(request.size, request.size),
         output_type="latent",
+        **inpainting.hiding_arguments(parts, request),
     )
     return pipelines.decode_latents(parts, latents)
