@@ -17,6 +17,9 @@ from sdplay.diffusion.objective import Objective
 from sdplay.errors import Cancelled, ModelError
 from sdplay.families import DrawRequest, Parts
 
+AT_ONCE_PX = 2**21
+"""Pixels the autoencoder encodes at once: 8 pictures of 512 px, 2 of 1024 px, which take some GB in float32."""
+
 
 def load_pipeline(kind: Any, folder: Path, *, source: str, checkpoint: Path | None = None, **options: Any) -> Any:  # noqa: ANN401  diffusers' own
     """A pipeline of class `kind` in float32, from a folder, or from one checkpoint file by the configs in the folder.
@@ -70,11 +73,13 @@ def native_size(folder: Path, denoiser: str) -> int:
 def encode_images(parts: Parts, pixels: Tensor) -> tuple[Tensor, Tensor]:
     """(B, 3, H, W) in [-1, 1] -> mean and deviation of the latents as (x - shift) * scale, in float32. Raises ModelError if not finite."""
     vae = parts.pipeline.vae
-    posterior = vae.encode(pixels.to(parts.device)).latent_dist
-    factor, shift = vae.config.scaling_factor, vae.config.get("shift_factor") or 0.0
-    if not torch.isfinite(posterior.mean).all():
+    at_once = max(1, AT_ONCE_PX // (pixels.shape[2] * pixels.shape[3]))
+    posteriors = [vae.encode(chunk.to(parts.device)).latent_dist for chunk in pixels.split(at_once)]
+    mean, std = (torch.cat([getattr(posterior, name) for posterior in posteriors]) for name in ("mean", "std"))
+    if not torch.isfinite(mean).all():
         raise ModelError("The autoencoder of the base model gave latents that are not finite.", "Choose another base model.")
-    return ((posterior.mean - shift) * factor).cpu(), (posterior.std * factor).cpu()
+    factor, shift = vae.config.scaling_factor, vae.config.get("shift_factor") or 0.0
+    return ((mean - shift) * factor).cpu(), (std * factor).cpu()
 
 
 def decode_latents(parts: Parts, latents: Tensor) -> list[Tensor]:

@@ -89,6 +89,32 @@ def test_latents_are_shifted_and_scaled_by_the_autoencoders_own_numbers(name: st
     assert torch.allclose(std, posterior.std * scale, atol=1e-6)
 
 
+def test_large_pictures_are_encoded_a_few_at_a_time(tiny_sdxl: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Eight at 1024 px would take tens of GB in float32."""
+    parts = family("sdxl").load(tiny_sdxl, best_device(), source="tiny")
+    pixels = torch.rand(5, 3, 32, 32) * 2 - 1
+    together, _ = family("sdxl").encode_images(parts, pixels)
+    seen: list[int] = []
+    parts.pipeline.vae.encoder.register_forward_pre_hook(lambda module, given: seen.append(len(given[0])))
+
+    monkeypatch.setattr("sdplay.pipelines.AT_ONCE_PX", 2 * 32 * 32)
+    few, _ = family("sdxl").encode_images(parts, pixels)
+
+    assert seen == [2, 2, 1]
+    assert torch.allclose(few, together, atol=1e-5)
+
+
+def test_large_pictures_are_drawn_a_few_at_a_time(tiny_base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    parts = family("sd15").load(tiny_base, best_device(), source="tiny")
+    seen: list[int] = []
+    parts.denoiser.register_forward_pre_hook(lambda module, given: seen.append(len(given[0]) // 2))
+
+    monkeypatch.setattr("sdplay.sample.BATCH_PX", 2 * 32 * 32)
+    drawn = list(draw(parts, family("sd15"), [Shot("dog", seed) for seed in range(3)], GenerateConfig(steps=1)))
+
+    assert (len(drawn), seen) == (3, [2, 1])
+
+
 def test_latents_that_are_not_finite_stop_the_run_before_it_trains(engine: Engine, tiny_sdxl: Path, pictures: Path, tmp_path: Path) -> None:
     """SDXL's autoencoder overflows in float16; such a base must not train on zeros or worse."""
     from safetensors.torch import load_file, save_file
