@@ -1,28 +1,67 @@
-"""Writes a loaded SD 1.x pipeline as its first publisher's program would: the names of CompVis' code. Only for models without odd parts."""
+"""Writes loaded SD 1.x, 2.x and XL pipelines as their publishers' programs would. Only for models without odd parts."""
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
 
-from diffusers import StableDiffusionPipeline
+import torch
+from diffusers import DiffusionPipeline
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
 RESNET = {"norm1": "in_layers.0", "conv1": "in_layers.2", "time_emb_proj": "emb_layers.1", "norm2": "out_layers.0", "conv2": "out_layers.3"}
 RESNET |= {"conv_shortcut": "skip_connection"}
 ENDS = {"time_embedding.linear_1": "time_embed.0", "time_embedding.linear_2": "time_embed.2", "conv_in": "input_blocks.0.0"}
+ENDS |= {"add_embedding.linear_1": "label_emb.0.0", "add_embedding.linear_2": "label_emb.0.2"}
 ENDS |= {"conv_norm_out": "out.0", "conv_out": "out.2"}
 ATTENTION = {"group_norm": "norm", "to_q": "q", "to_k": "k", "to_v": "v", "to_out.0": "proj_out"}
 
 
-def write_original(pipeline: StableDiffusionPipeline, path: Path) -> None:
-    """One safetensors file: model.diffusion_model.*, first_stage_model.*, cond_stage_model.transformer.text_model.*"""
+OPENCLIP = {
+    "embeddings.token_embedding.weight": "token_embedding.weight", "embeddings.position_embedding.weight": "positional_embedding",
+    "final_layer_norm.": "ln_final.", "encoder.layers.": "transformer.resblocks.", ".layer_norm1.": ".ln_1.", ".layer_norm2.": ".ln_2.",
+    ".self_attn.out_proj.": ".attn.out_proj.", ".mlp.fc1.": ".mlp.c_fc.", ".mlp.fc2.": ".mlp.c_proj.",
+}  # fmt: skip
+
+
+def write_original(pipeline: DiffusionPipeline, path: Path) -> None:
+    """One safetensors file: model.diffusion_model.*, first_stage_model.*, and the text encoders where each family has them."""
     tensors = {f"model.diffusion_model.{name}": tensor for name, tensor in unet_tensors(pipeline.unet).items()}
     tensors |= {f"first_stage_model.{name}": tensor for name, tensor in vae_tensors(pipeline.vae).items()}
-    text = {name.removeprefix("text_model."): tensor for name, tensor in pipeline.text_encoder.state_dict().items()}
-    tensors |= {f"cond_stage_model.transformer.text_model.{name}": tensor for name, tensor in text.items()}
-    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, path)
+    if hasattr(pipeline, "text_encoder_2"):
+        tensors |= clip_tensors(pipeline.text_encoder, "conditioner.embedders.0.transformer.text_model.")
+        tensors |= openclip_tensors(pipeline.text_encoder_2, "conditioner.embedders.1.model.")
+    elif pipeline.text_encoder.config.hidden_act == "gelu":
+        tensors |= openclip_tensors(pipeline.text_encoder, "cond_stage_model.model.")
+    else:
+        tensors |= clip_tensors(pipeline.text_encoder, "cond_stage_model.transformer.text_model.")
+    save_file({name: tensor.contiguous().clone() for name, tensor in tensors.items()}, path)
+
+
+def clip_tensors(encoder: nn.Module, prefix: str) -> dict[str, Tensor]:
+    """OpenAI's CLIP keeps the names of transformers."""
+    return {prefix + name.removeprefix("text_model."): tensor for name, tensor in encoder.state_dict().items()}
+
+
+def openclip_tensors(encoder: nn.Module, prefix: str) -> dict[str, Tensor]:
+    """OpenCLIP has query, key and value in one matrix, and the projection the other way round."""
+    weights = clip_tensors(encoder, "")
+    found = {"text_projection": weights.pop("text_projection.weight", torch.eye(encoder.config.hidden_size)).T}
+    for name, tensor in weights.items():
+        if ".q_proj." in name:
+            stacked = torch.cat([weights[name.replace(".q_proj.", f".{which}_proj.")] for which in "qkv"])
+            found[replaced(name.replace(".self_attn.q_proj.", ".attn.in_proj_"), OPENCLIP)] = stacked
+        elif ".k_proj." not in name and ".v_proj." not in name:
+            found[replaced(name, OPENCLIP)] = tensor
+    return {prefix + name: tensor for name, tensor in found.items()}
+
+
+def replaced(name: str, table: dict[str, str]) -> str:
+    """Each entry of the table that occurs in the name, replaced."""
+    for old, new in table.items():
+        name = name.replace(old, new)
+    return name
 
 
 def unet_tensors(unet: nn.Module) -> dict[str, Tensor]:

@@ -9,12 +9,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from diffusers import SD3Transformer2DModel, StableDiffusionPipeline, UNet2DConditionModel
+from diffusers import DiffusionPipeline, SD3Transformer2DModel, UNet2DConditionModel
 
+from sdplay.config import GenerateConfig
 from sdplay.device import best_device
 from sdplay.errors import ModelError
 from sdplay.families import family
 from sdplay.hub import find_base
+from sdplay.sample import Shot, draw
 from sdplay.single_file import clip_tokenizer, inspect_checkpoint, layout_folder, layouts, write_layout
 from tests.original_layout import write_original
 
@@ -98,17 +100,9 @@ def test_pickled_files_are_refused_whatever_their_name(tmp_path: Path, name: str
         find_base(str(tmp_path / name))
 
 
-@pytest.mark.parametrize(
-    ("metadata", "extra", "prediction"),
-    [
-        ({}, {}, "v_prediction"),
-        ({"modelspec.prediction_type": "epsilon"}, {}, "epsilon"),
-    ],
-)
-def test_sd2_predicts_v_unless_the_file_says_otherwise(
-    tmp_path: Path, metadata: dict[str, str], extra: dict[str, tuple[int, ...]], prediction: str
-) -> None:
-    folder = find_base(str(header_file(tmp_path / "model.safetensors", SD2 | extra, metadata))).folder
+@pytest.mark.parametrize(("metadata", "prediction"), [({}, "v_prediction"), ({"modelspec.prediction_type": "epsilon"}, "epsilon")])
+def test_sd2_predicts_v_unless_the_file_says_otherwise(tmp_path: Path, metadata: dict[str, str], prediction: str) -> None:
+    folder = find_base(str(header_file(tmp_path / "model.safetensors", SD2, metadata))).folder
 
     assert json.loads((folder / "scheduler" / "scheduler_config.json").read_text())["prediction_type"] == prediction
 
@@ -135,23 +129,26 @@ def test_the_shipped_configs_build_the_published_networks(layout: str) -> None:
     assert sum(parameter.numel() for parameter in network.parameters()) == PUBLISHED[layout]
 
 
-def test_a_checkpoint_in_the_original_layout_is_the_base_it_was_written_from(tiny_base: Path, tmp_path: Path) -> None:
-    write_original(StableDiffusionPipeline.from_pretrained(tiny_base, safety_checker=None), tmp_path / "tiny.safetensors")
-    shutil.copytree(tiny_base, tmp_path / "configs", ignore=shutil.ignore_patterns("*.safetensors"))
-    chosen, device = family("sd15"), best_device()
+@pytest.mark.parametrize(("name", "base"), [("sd15", "tiny_base"), ("sd2", "tiny_sd2"), ("sdxl", "tiny_sdxl")])
+def test_a_checkpoint_in_the_original_layout_is_the_base_it_was_written_from(
+    name: str, base: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    folder: Path = request.getfixturevalue(base)
+    write_original(DiffusionPipeline.from_pretrained(folder), tmp_path / "tiny.safetensors")
+    shutil.copytree(folder, tmp_path / "configs", ignore=shutil.ignore_patterns("*.safetensors"))
+    chosen, device = family(name), best_device()
 
     of_file = chosen.load(tmp_path / "configs", device, source="tiny", checkpoint=tmp_path / "tiny.safetensors")
 
-    of_folder = chosen.load(tiny_base, device, source="tiny")
-    for found, expected in (
-        (of_file.denoiser, of_folder.denoiser),
-        (of_file.pipeline.vae, of_folder.pipeline.vae),
-        (of_file.pipeline.text_encoder, of_folder.pipeline.text_encoder),
-    ):
+    of_folder = chosen.load(folder, device, source="tiny")
+    parts = [(of_file.denoiser, of_folder.denoiser), (of_file.pipeline.vae, of_folder.pipeline.vae)]
+    parts += [(of_file.text_encoders[part], of_folder.text_encoders[part]) for part in of_folder.text_encoders]
+    for found, expected in parts:
         weights = expected.state_dict()
         assert found.state_dict().keys() == weights.keys()
         assert all(torch.equal(tensor, weights[name]) for name, tensor in found.state_dict().items())
     assert of_file.fingerprint == of_folder.fingerprint
+    assert list(draw(of_file, chosen, [Shot("dog", 1)], GenerateConfig(steps=1)))
 
 
 def test_a_header_without_its_weights_is_a_sentence(tmp_path: Path) -> None:
