@@ -1,4 +1,4 @@
-"""Writes loaded SD 1.x, 2.x and XL pipelines as their publishers' programs would. Only for models without odd parts."""
+"""Writes loaded SD 1.x, 2.x, XL and 3 pipelines as their publishers' programs would. Only for models without odd parts."""
 
 from __future__ import annotations
 
@@ -25,18 +25,66 @@ OPENCLIP = {
 }  # fmt: skip
 
 
+MMDIT = {
+    "pos_embed.pos_embed": "pos_embed",
+    "pos_embed.proj.": "x_embedder.proj.",
+    "time_text_embed.timestep_embedder.linear_1": "t_embedder.mlp.0",
+    "time_text_embed.timestep_embedder.linear_2": "t_embedder.mlp.2",
+    "time_text_embed.text_embedder.linear_1": "y_embedder.mlp.0",
+    "time_text_embed.text_embedder.linear_2": "y_embedder.mlp.2",
+    "norm_out.linear.": "final_layer.adaLN_modulation.1.",
+    "proj_out.": "final_layer.linear.",
+    "transformer_blocks.": "joint_blocks.",
+    ".attn.to_out.0.": ".x_block.attn.proj.",
+    ".attn.to_add_out.": ".context_block.attn.proj.",
+    ".norm1.linear.": ".x_block.adaLN_modulation.1.",
+    ".norm1_context.linear.": ".context_block.adaLN_modulation.1.",
+    ".ff.net.0.proj.": ".x_block.mlp.fc1.",
+    ".ff.net.2.": ".x_block.mlp.fc2.",
+    ".ff_context.net.0.proj.": ".context_block.mlp.fc1.",
+    ".ff_context.net.2.": ".context_block.mlp.fc2.",
+    ".attn.to_q.": ".x_block.attn.qkv.",
+    ".attn.add_q_proj.": ".context_block.attn.qkv.",
+}
+
+
 def write_original(pipeline: DiffusionPipeline, path: Path) -> None:
     """One safetensors file: model.diffusion_model.*, first_stage_model.*, and the text encoders where each family has them."""
-    tensors = {f"model.diffusion_model.{name}": tensor for name, tensor in unet_tensors(pipeline.unet).items()}
-    tensors |= {f"first_stage_model.{name}": tensor for name, tensor in vae_tensors(pipeline.vae).items()}
-    if hasattr(pipeline, "text_encoder_2"):
-        tensors |= clip_tensors(pipeline.text_encoder, "conditioner.embedders.0.transformer.text_model.")
-        tensors |= openclip_tensors(pipeline.text_encoder_2, "conditioner.embedders.1.model.")
-    elif pipeline.text_encoder.config.hidden_act == "gelu":
-        tensors |= openclip_tensors(pipeline.text_encoder, "cond_stage_model.model.")
-    else:
-        tensors |= clip_tensors(pipeline.text_encoder, "cond_stage_model.transformer.text_model.")
+    denoiser = mmdit_tensors(pipeline.transformer) if hasattr(pipeline, "transformer") else unet_tensors(pipeline.unet)
+    tensors = {f"model.diffusion_model.{name}": tensor for name, tensor in denoiser.items()}
+    tensors |= {f"first_stage_model.{name}": tensor for name, tensor in vae_tensors(pipeline.vae).items()} | text_tensors(pipeline)
     save_file({name: tensor.contiguous().clone() for name, tensor in tensors.items()}, path)
+
+
+def text_tensors(pipeline: DiffusionPipeline) -> dict[str, Tensor]:
+    """The text encoders under each family's names."""
+    if hasattr(pipeline, "transformer"):
+        first = pipeline.text_encoder.state_dict().items()
+        second = pipeline.text_encoder_2.state_dict().items()
+        without = {f"text_encoders.clip_l.transformer.{name}": tensor for name, tensor in first if "text_projection" not in name}
+        return without | {f"text_encoders.clip_g.transformer.{name}": tensor for name, tensor in second}
+    if hasattr(pipeline, "text_encoder_2"):
+        first = clip_tensors(pipeline.text_encoder, "conditioner.embedders.0.transformer.text_model.")
+        return first | openclip_tensors(pipeline.text_encoder_2, "conditioner.embedders.1.model.")
+    if pipeline.text_encoder.config.hidden_act == "gelu":
+        return openclip_tensors(pipeline.text_encoder, "cond_stage_model.model.")
+    return clip_tensors(pipeline.text_encoder, "cond_stage_model.transformer.text_model.")
+
+
+def mmdit_tensors(transformer: nn.Module) -> dict[str, Tensor]:
+    """SD3 has query, key and value in one matrix; where a layer only scales and shifts, it has these two the other way round."""
+    weights = transformer.state_dict()
+    last = f"transformer_blocks.{len(transformer.transformer_blocks) - 1}.norm1_context."
+    found = {}
+    for name, tensor in weights.items():
+        if name.startswith(("norm_out.", last)):
+            tensor = torch.cat(tensor.chunk(2)[::-1])
+        for first, rest in ((".to_q.", (".to_k.", ".to_v.")), (".add_q_proj.", (".add_k_proj.", ".add_v_proj."))):
+            if first in name:
+                tensor = torch.cat([tensor, *(weights[name.replace(first, other)] for other in rest)])
+        if not any(part in name for part in (".to_k.", ".to_v.", ".add_k_proj.", ".add_v_proj.")):
+            found[replaced(name, MMDIT)] = tensor
+    return found
 
 
 def clip_tensors(encoder: nn.Module, prefix: str) -> dict[str, Tensor]:

@@ -114,12 +114,13 @@ def make_sd3(folder: Path, *, t5: bool) -> Path:
     StableDiffusion3Pipeline(
         vae=vae(scaling_factor=1.5305, shift_factor=0.0609, latent_channels=16, use_quant_conv=False, use_post_quant_conv=False),
         text_encoder=CLIPTextModelWithProjection(clip_config(tokenizer)), tokenizer=tokenizer,
-        text_encoder_2=CLIPTextModelWithProjection(clip_config(tokenizer, hidden_act="gelu")), tokenizer_2=clip_tokenizer(),
+        text_encoder_2=CLIPTextModelWithProjection(clip_config(tokenizer, hidden_act="gelu", hidden_size=24, projection_dim=12)),
+        tokenizer_2=clip_tokenizer(),
         text_encoder_3=T5EncoderModel(t5_config) if t5 else None,
         tokenizer_3=T5Tokenizer(vocab=scores, extra_ids=0, model_max_length=512) if t5 else None,
         transformer=SD3Transformer2DModel(
             sample_size=8, patch_size=2, in_channels=16, num_layers=2, attention_head_dim=8, num_attention_heads=2,
-            joint_attention_dim=40, caption_projection_dim=16, pooled_projection_dim=2 * WIDTH, out_channels=16, pos_embed_max_size=12,
+            joint_attention_dim=40, caption_projection_dim=16, pooled_projection_dim=WIDTH + 12, out_channels=16, pos_embed_max_size=12,
         ),
         scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0),
     ).save_pretrained(folder)  # fmt: skip

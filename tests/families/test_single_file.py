@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from diffusers import DiffusionPipeline, SD3Transformer2DModel, UNet2DConditionModel
+from diffusers import SD3Transformer2DModel, UNet2DConditionModel
 
 from sdplay.config import GenerateConfig
 from sdplay.device import best_device
@@ -129,25 +129,29 @@ def test_the_shipped_configs_build_the_published_networks(layout: str) -> None:
     assert sum(parameter.numel() for parameter in network.parameters()) == PUBLISHED[layout]
 
 
-@pytest.mark.parametrize(("name", "base"), [("sd15", "tiny_base"), ("sd2", "tiny_sd2"), ("sdxl", "tiny_sdxl")])
+@pytest.mark.parametrize(
+    ("name", "base"), [("sd15", "tiny_base"), ("sd2", "tiny_sd2"), ("sdxl", "tiny_sdxl"), ("sd3", "tiny_sd3_without_t5")]
+)
 def test_a_checkpoint_in_the_original_layout_is_the_base_it_was_written_from(
     name: str, base: str, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
     folder: Path = request.getfixturevalue(base)
-    write_original(DiffusionPipeline.from_pretrained(folder), tmp_path / "tiny.safetensors")
+    pipeline = family(name).load(folder, best_device(), source="tiny").pipeline
+    if name == "sd3":  # its files leave this matrix out, because in the published base it changes nothing
+        pipeline.text_encoder.text_projection.weight.copy_(torch.eye(16))
+    write_original(pipeline, tmp_path / "tiny.safetensors")
     shutil.copytree(folder, tmp_path / "configs", ignore=shutil.ignore_patterns("*.safetensors"))
     chosen, device = family(name), best_device()
 
     of_file = chosen.load(tmp_path / "configs", device, source="tiny", checkpoint=tmp_path / "tiny.safetensors")
 
-    of_folder = chosen.load(folder, device, source="tiny")
-    parts = [(of_file.denoiser, of_folder.denoiser), (of_file.pipeline.vae, of_folder.pipeline.vae)]
-    parts += [(of_file.text_encoders[part], of_folder.text_encoders[part]) for part in of_folder.text_encoders]
+    parts = [(of_file.denoiser, getattr(pipeline, chosen.DENOISER)), (of_file.pipeline.vae, pipeline.vae)]
+    parts += [(encoder, getattr(pipeline, part)) for part, encoder in of_file.text_encoders.items()]
     for found, expected in parts:
         weights = expected.state_dict()
         assert found.state_dict().keys() == weights.keys()
         assert all(torch.equal(tensor, weights[name]) for name, tensor in found.state_dict().items())
-    assert of_file.fingerprint == of_folder.fingerprint
+    assert len(parts) == {"sd15": 3, "sd2": 3}.get(name, 4)
     assert list(draw(of_file, chosen, [Shot("dog", 1)], GenerateConfig(steps=1)))
 
 
