@@ -85,6 +85,7 @@ def build_parser() -> argparse.ArgumentParser:
     show.add_argument("run")
     _add_generate(command("generate", do_generate, "draw pictures", json_too=True))
     _add_compare(command("compare", do_compare, "draw a grid: columns x prompts x seeds", json_too=True))
+    command("bases", do_bases, "list the base models that are offered, with size and licence", json_too=True)
     export = command("export", do_export, "write what a run learned as a .safetensors file for other programs")
     export.add_argument("run", help="RUN or RUN@STEP")
     export.add_argument("-o", "--out", type=Path, required=True, help="file or folder")
@@ -105,7 +106,7 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="settings", help="one setting; may be repeated")
     parser.add_argument("--token", help="trigger word")
     parser.add_argument("--class", dest="class_word", help="what kind of thing it is: dog, vase")
-    parser.add_argument("--base", help="mini, a Hub id or a folder (default: mini)")
+    parser.add_argument("--base", help="mini, a Hub id, a folder or a .safetensors checkpoint (default: mini); see `sdplay bases`")
     parser.add_argument("--name", default="", help="name of the run")
 
 
@@ -284,6 +285,19 @@ def do_compare(arguments: argparse.Namespace) -> int:
     else:
         print(folder / "grid.png")
     engine.close()
+    return 0
+
+
+def do_bases(arguments: argparse.Namespace) -> int:
+    """One line per base, with what it takes."""
+    from sdplay.bases import load_bases
+
+    bases = load_bases().values()
+    if arguments.json:
+        _print_json([base.model_dump(mode="json") for base in bases])
+        return 0
+    for base in bases:
+        print(f"{base.id:50} {base.facts}")
     return 0
 
 

@@ -48,7 +48,7 @@ class TrainConfig(Config):
     base_model: Text = setting(
         "mini",
         "Base model",
-        "What is taught: `mini` (embedded), a Hub id such as owner/name, or a folder in diffusers layout.",
+        "What is taught: `mini` (embedded), a Hub id such as owner/name, a folder in diffusers layout, or a .safetensors checkpoint.",
         level="hidden",
     )
     token: Text = setting("", "Trigger word", "The made-up word that will call what was learned.", level="hidden", max_length=60)

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from filelock import FileLock
 
 from sdplay import hub, templates
+from sdplay.bases import OfferedBase, load_bases
 from sdplay.columns import Column, parse_column
 from sdplay.compare import (
     Comparison,
@@ -197,6 +198,10 @@ class Engine:
 
         base = hub.find_base(base_model)
         return family(base.family).count_tokens(base.folder, texts)
+
+    def bases(self) -> list[OfferedBase]:
+        """The base models that are offered by name; any other may be given."""
+        return list(load_bases().values())
 
     def base_size(self, base_model: str) -> int:
         """Side in px that a base was made for, read from its configs. Raises ModelError."""

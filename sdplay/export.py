@@ -10,7 +10,7 @@ import hashlib
 import json
 import re
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,6 +30,8 @@ MAX_FILE_MB = 2000
 MAX_HEADER_BYTES = 10_000_000
 MAX_TENSORS = 20_000
 MAX_RANK = 256
+DENOISERS = ("unet", "transformer")
+"""diffusers' names for the denoiser, with which the names of its weights begin."""
 KEY = re.compile(r"[A-Za-z0-9_.:<>-]{1,300}")
 
 
@@ -46,9 +48,10 @@ class LoraFile:
 
 def write_lora(path: Path, weights: Mapping[str, Tensor], *, rank: int, alpha: float, facts: Mapping[str, str]) -> None:
     """Write diffusers' LoRA layout: what `load_lora_weights` reads, with the true alpha in the header."""
-    layers = sorted({name.split(".lora_")[0].removeprefix("unet.") for name in weights})
+    denoiser = denoiser_of(weights)
+    layers = sorted({name.split(".lora_")[0].removeprefix(f"{denoiser}.") for name in weights})
     config = {"r": rank, "lora_alpha": alpha, "target_modules": layers, "peft_type": "LORA", "bias": "none", "lora_dropout": 0.0}
-    header = {LORA_ADAPTER_METADATA_KEY: json.dumps({f"unet.{key}": value for key, value in config.items()}), "format": "pt", **facts}
+    header = {LORA_ADAPTER_METADATA_KEY: json.dumps({f"{denoiser}.{key}": value for key, value in config.items()}), "format": "pt", **facts}
     write_atomically(path, save(dict(weights), metadata=header))
 
 
@@ -59,9 +62,11 @@ def read_lora(path: Path) -> LoraFile:
     strange = next((key for key in header if not KEY.fullmatch(key) or "__" in key), None)
     if strange is not None:
         raise AdapterError(f"{path.name} has a tensor with a strange name: {strange[:60]!r}.", "It is not an adapter file.")
-    if not any("lora_A" in key and key.startswith("unet.") for key in header):
+    if not any("lora_A" in key and key.split(".")[0] in DENOISERS for key in header):
         kind = "a LoRA of another layout" if any("lora" in key for key in header) else "not a LoRA"
-        raise AdapterError(f"{path.name} is {kind}.", "sdplay reads LoRA files in diffusers' layout (unet.….lora_A.weight).")
+        raise AdapterError(
+            f"{path.name} is {kind}.", "sdplay reads LoRA files in diffusers' layout (unet.….lora_A.weight or transformer.….lora_A.weight)."
+        )
     try:
         weights = load_file(path)
     except SafetensorError as error:
@@ -94,6 +99,11 @@ def read_header(path: Path) -> dict[str, Any]:
     return header
 
 
+def denoiser_of(weights: Iterable[str]) -> str:
+    """diffusers' name for the denoiser that the weights of these names are for."""
+    return next((name.split(".")[0] for name in weights if name.split(".")[0] in DENOISERS), DENOISERS[0])
+
+
 @contextmanager
 def attached(parts: Parts, lora: LoraFile, strength: float) -> Iterator[None]:
     """The base with a LoRA at a strength, inside the block; the base's other adapters are off meanwhile.
@@ -103,9 +113,11 @@ def attached(parts: Parts, lora: LoraFile, strength: float) -> Iterator[None]:
     layers = dict(parts.denoiser.named_modules())
     _check_fit(lora, layers)
     name = "drawing"
-    metadata = {"unet.r": lora.rank, "unet.lora_alpha": lora.alpha, "unet.target_modules": _layers(lora)}
+    prefix = denoiser_of(lora.weights)
+    config = {"r": lora.rank, "lora_alpha": lora.alpha, "target_modules": _layers(lora)}
+    metadata = {f"{prefix}.{key}": value for key, value in config.items()}
     try:
-        parts.denoiser.load_lora_adapter(dict(lora.weights), prefix="unet", adapter_name=name, metadata=metadata)
+        parts.denoiser.load_lora_adapter(dict(lora.weights), prefix=prefix, adapter_name=name, metadata=metadata)
         parts.denoiser.enable_adapters()
         parts.denoiser.set_adapters([name], [strength])
         yield
@@ -138,19 +150,22 @@ def _checked_rank(path: Path, weights: Mapping[str, Tensor]) -> int:
 def _alpha(metadata: Mapping[str, str], rank: int) -> float:
     """diffusers writes alpha to the header; files without it were made with alpha = rank."""
     try:
-        return float(json.loads(metadata[LORA_ADAPTER_METADATA_KEY])["unet.lora_alpha"])
-    except (KeyError, ValueError, TypeError):
+        facts = json.loads(metadata[LORA_ADAPTER_METADATA_KEY])
+        return float(next(facts[f"{name}.lora_alpha"] for name in DENOISERS if f"{name}.lora_alpha" in facts))
+    except (KeyError, ValueError, TypeError, StopIteration):
         return float(rank)
 
 
 def _layers(lora: LoraFile) -> list[str]:
-    return sorted({key.split(".lora_")[0].removeprefix("unet.") for key in lora.weights if key.startswith("unet.")})
+    prefix = f"{denoiser_of(lora.weights)}."
+    return sorted({key.split(".lora_")[0].removeprefix(prefix) for key in lora.weights if key.startswith(prefix)})
 
 
 def _check_fit(lora: LoraFile, layers: Mapping[str, nn.Module]) -> None:
+    prefix = denoiser_of(lora.weights)
     for layer in _layers(lora):
         weight = getattr(getattr(layers.get(layer), "base_layer", layers.get(layer)), "weight", None)
-        down, up = lora.weights.get(f"unet.{layer}.lora_A.weight"), lora.weights.get(f"unet.{layer}.lora_B.weight")
+        down, up = lora.weights.get(f"{prefix}.{layer}.lora_A.weight"), lora.weights.get(f"{prefix}.{layer}.lora_B.weight")
         if weight is None or down is None or up is None or (up.shape[0], down.shape[1]) != tuple(weight.shape[:2]):
             raise AdapterError(
                 f"{lora.path.name} does not fit this base model (layer {layer}).", "It was made for another one: choose that as base."

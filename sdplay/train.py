@@ -21,11 +21,11 @@ from sdplay.cache import Latents, encode_examples, encode_texts
 from sdplay.config import GenerateConfig, TrainConfig
 from sdplay.data import Example
 from sdplay.device import Device, autocast
-from sdplay.diffusion.objective import Objective, min_snr_weight, per_sample_loss, step_generator
+from sdplay.diffusion.objective import AnyObjective, min_snr_weight, per_sample_loss, step_generator
 from sdplay.errors import DataError, DeviceError
 from sdplay.events import Artifact, Checkpoint, Event, Finished, Note, Phase, Samples, Started, Step, Stopped, Validation
 from sdplay.export import sha256_of
-from sdplay.families import Conditioning, Family, Parts, batch
+from sdplay.families import Conditioning, Family, Parts, batch, checked_size
 from sdplay.methods import Method, Trainable
 from sdplay.runs import Run
 from sdplay.workspace import slug
@@ -70,7 +70,7 @@ class Material:
     """For each training picture every text it may be shown with."""
     held_out_captions: list[str]
     conditioning: dict[str, Conditioning]
-    objective: Objective
+    objective: AnyObjective
 
 
 def train(job: Job, hooks: Hooks) -> None:
@@ -106,7 +106,7 @@ def train(job: Job, hooks: Hooks) -> None:
 def prepare_material(job: Job, hooks: Hooks) -> Material:
     """Split off the held-out pictures; compute or read latents and text embeddings."""
     config = job.config
-    size = config.resolution or job.parts.size
+    size = checked_size(job.parts, config.resolution)
     held_out, train_examples = split(job.examples, config.validation_share, config.seed)
     captions = [texts_for(example.caption, config) for example in train_examples]
     held_out_captions = [texts_for(example.caption, config)[0] for example in held_out]
@@ -204,21 +204,23 @@ def _batch_loss(job: Job, material: Material, *, step: int, micro: int) -> Tenso
     mean, std = material.train.mean[chosen], material.train.std[chosen]
     x0 = mean + std * torch.randn(mean.shape, generator=random)
     eps = torch.randn(x0.shape, generator=random)
-    t = torch.randint(0, material.objective.num_timesteps, (len(x0),), generator=random)
+    t = material.objective.draw_timesteps(len(x0), random)
     conditioning = batch([_draw_caption(material, index, config.caption_dropout, random) for index in chosen])
-    loss = _denoising_error(job, material.objective, (x0, eps, t), conditioning)
+    loss = _denoising_error(job, material.objective, (x0, eps, t), conditioning, material.train.geometry[chosen])
     if config.min_snr_gamma is not None:
         t = t.to(loss.device)
         loss = loss * min_snr_weight(material.objective.snr(t), config.min_snr_gamma, material.objective.prediction)
     return loss.mean()
 
 
-def _denoising_error(job: Job, objective: Objective, drawn: tuple[Tensor, Tensor, Tensor], conditioning: Conditioning) -> Tensor:
-    """(B,) error of the denoiser at x_t, unweighted."""
+def _denoising_error(
+    job: Job, objective: AnyObjective, drawn: tuple[Tensor, Tensor, Tensor], conditioning: Conditioning, geometry: Tensor
+) -> Tensor:
+    """(B,) error of the denoiser at x_t, unweighted. `drawn` is x0, eps and t."""
     x0, eps, t = (tensor.to(job.parts.device) for tensor in drawn)
     x_t = objective.add_noise(x0, eps, t).contiguous(memory_format=torch.channels_last)
     with autocast(job.parts.device) if job.config.mixed_precision == "auto" else nullcontext():
-        predicted = job.family.predict(job.parts, x_t, t, conditioning)
+        predicted = job.family.predict(job.parts, x_t, t, conditioning, geometry.to(job.parts.device))
     return per_sample_loss(predicted, objective.target(x0, eps, t))
 
 
@@ -239,7 +241,8 @@ def validation_loss(job: Job, material: Material) -> float | None:
     errors = []
     for share in VALIDATION_TIMESTEPS:
         t = torch.full((len(x0),), int(share * material.objective.num_timesteps))
-        errors.append(_denoising_error(job, material.objective, (x0, torch.randn(x0.shape, generator=random), t), conditioning))
+        drawn = (x0, torch.randn(x0.shape, generator=random), t)
+        errors.append(_denoising_error(job, material.objective, drawn, conditioning, material.held_out.geometry))
     return float(torch.stack(errors).mean())
 
 
