@@ -138,9 +138,9 @@ class Engine:
 
     def add_adapter(self, path: Path) -> str:
         """Keep a copy of an adapter file under its name, which is then a column. Raises AdapterError when it cannot be read."""
-        from sdplay.export import read_lora
+        from sdplay.formats import read_adapter
 
-        read_lora(path)
+        read_adapter(path)
         name = f"{slug(path.stem) or 'adapter'}.safetensors"
         self.workspace.adapters.mkdir(exist_ok=True)
         shutil.copyfile(path, self.workspace.adapters / name)
@@ -315,12 +315,12 @@ def check_train_config(config: TrainConfig) -> None:
 
 def _draw_shots(parts: Parts, family: Family, grid: CompareConfig, column: Column, folder: Path) -> list[Drawn]:
     from sdplay import sample
-    from sdplay.export import read_lora
+    from sdplay.formats import read_adapter
 
     shots = [sample.Shot(prompt, seed) for prompt in grid.prompts for seed in grid.seeds]
-    lora = read_lora(column.path) if column.path else None
+    adapters = [(read_adapter(path), strength) for path, strength in column.adapters]
     drawn = []
-    with sample.using(parts, lora, column.strength):
+    with sample.using(parts, adapters):
         for shot, picture in zip(shots, sample.draw(parts, family, shots, grid.drawing), strict=True):
             path = _free_path(folder, f"{slug(shot.prompt) or 'picture'}-s{shot.seed}")
             settings = {**grid.drawing.model_dump(), "prompt": shot.prompt, "seed": shot.seed, "base_model": grid.base_model}

@@ -22,10 +22,10 @@ from sdplay.config import GenerateConfig, TrainConfig
 from sdplay.data import Example
 from sdplay.device import Device, autocast
 from sdplay.diffusion.objective import Objective, min_snr_weight, per_sample_loss, step_generator
-from sdplay.errors import DataError, DeviceError
+from sdplay.errors import AdapterError, DataError, DeviceError
 from sdplay.events import Artifact, Checkpoint, Event, Finished, Note, Phase, Samples, Started, Step, Stopped, Validation
-from sdplay.export import sha256_of
 from sdplay.families import Conditioning, Family, Parts, batch
+from sdplay.formats import prove, sha256_of
 from sdplay.methods import Method, Trainable
 from sdplay.runs import Run
 from sdplay.workspace import slug
@@ -290,6 +290,15 @@ def _finish(job: Job, hooks: Hooks, trainable: Trainable, optimizer: torch.optim
         trainable.save(path)
         file = str(path.relative_to(job.run.folder))
         hooks.emit(Artifact(file=file, format="diffusers LoRA", num_bytes=path.stat().st_size, sha256=sha256_of(path)))
+        _prove(job, hooks, path)
     else:
         hooks.emit(Note(text="Stopped before the first step: nothing was learned."))
     hooks.emit(Finished(step=step) if step == job.config.steps else Stopped(step=step))
+
+
+def _prove(job: Job, hooks: Hooks, path: Path) -> None:
+    """Load the written file again and see that it works; a file that does not is kept, and the run says what is wrong with it."""
+    try:
+        prove(path, job.parts, job.family)
+    except AdapterError as error:
+        hooks.emit(Note(text=str(error)))

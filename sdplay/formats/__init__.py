@@ -1,0 +1,27 @@
+"""Trained weights <-> the file formats other programs read.
+
+Adapter files are hostile until they are read: only safetensors, never pickle; the header is checked before any tensor is;
+names, shapes and values are checked before anything is attached to a base.
+"""
+
+from sdplay.formats.adapter import LAYOUTS, METHODS, AdapterFile, Layer
+from sdplay.formats.attach import attached
+from sdplay.formats.embedding import write_embedding
+from sdplay.formats.files import read_adapter, write_adapter, write_lora
+from sdplay.formats.header import read_header, sha256_of
+from sdplay.formats.proof import prove
+
+__all__ = [
+    "LAYOUTS",
+    "METHODS",
+    "AdapterFile",
+    "Layer",
+    "attached",
+    "prove",
+    "read_adapter",
+    "read_header",
+    "sha256_of",
+    "write_adapter",
+    "write_embedding",
+    "write_lora",
+]
