@@ -69,7 +69,7 @@ def inspect_adapter(path: Path) -> Report:
         file=path.name,
         megabytes=megabytes,
         family=adapter.family,
-        family_title=TITLES[adapter.family] if adapter.family in TITLES else adapter.family,
+        family_title=TITLES.get(adapter.family, adapter.family),
         methods=tuple(METHODS.get(method, method) for method in adapter.methods),
         layout=LAYOUT_TITLES[adapter.layout],
         layers={component: len(adapter.of(component)) for component in adapter.components},

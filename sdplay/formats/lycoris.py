@@ -71,7 +71,7 @@ def _lokr(tensors: dict[str, Tensor], base: Tensor) -> Tensor:
         second = tensors["w2_a"] @ tensors["w2_b"]
     if base.dim() == 4 and second.dim() == 2:
         second = second.reshape(second.shape[0], -1, *base.shape[2:])
-    return torch.kron(first.reshape(*first.shape, *[1] * (second.dim() - first.dim())), second)
+    return torch.kron(first.reshape(*first.shape, *[1] * (second.dim() - first.dim())), second.contiguous())
 
 
 def _tucker(core: Tensor, first: Tensor, second: Tensor) -> Tensor:

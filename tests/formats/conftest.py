@@ -60,17 +60,15 @@ def random() -> torch.Generator:
 def make(parts: Parts, random: torch.Generator) -> Callable[..., AdapterFile]:
     """An adapter with layers of different ranks and alphas on U-Net, convolution and text encoder."""
 
-    def build(*, dora: bool = False, family_name: str = "sd15") -> AdapterFile:
-        paths = [
-            *(f"unet.{path}" for path in UNET_LAYERS),
-            f"unet.{CONV}",
-            *(f"text_encoder.text_model.{path}" for path in (CLIP, CLIP_OUT)),
-        ]
+    def build(*, dora: bool = False, alpha: float | None = None) -> AdapterFile:
+        unet = [f"unet.{path}" for path in (*UNET_LAYERS, CONV)]
         layers = {
-            path: lora(weight_of(parts, path), random, rank=2 + index % 2, alpha=1.0 + index % 3, dora=dora)
-            for index, path in enumerate(paths)
+            path: lora(weight_of(parts, path), random, rank=2 + index % 2, alpha=alpha or 1.0 + index % 3, dora=dora)
+            for index, path in enumerate(unet)
         }
-        return AdapterFile("made", layers, facts={"sdplay.token": "sks-fox", "sdplay.steps": "6"}, family=family_name)
+        for path in (f"text_encoder.text_model.{CLIP}", f"text_encoder.text_model.{CLIP_OUT}"):
+            layers[path] = lora(weight_of(parts, path), random, rank=2, alpha=alpha or 3.0, dora=dora)
+        return AdapterFile("made", layers, facts={"sdplay.token": "sks-fox", "sdplay.steps": "6"}, family="sd15")
 
     return build
 

@@ -212,32 +212,27 @@ def test_files_of_peft_compute_what_peft_computes(tmp_path: Path, config: type, 
 @pytest.mark.parametrize("settings", [{}, {"dora_wd": True}, {"use_tucker": True}, {"full_matrix": True}], ids=str)
 @pytest.mark.parametrize("conv", [False, True], ids=["linear", "conv"])
 def test_files_of_lycoris_compute_what_lycoris_computes(tmp_path: Path, algorithm: str, settings: dict[str, bool], conv: bool) -> None:
+    """Judged by its forward pass; its `get_merged_weight` scales LoHa and LoKr twice (4.1.3)."""
     lycoris = pytest.importorskip("lycoris")
     torch.manual_seed(0)
     layer: nn.Module = nn.Conv2d(16, 24, 3) if conv else nn.Linear(16, 24)
-    weight = layer.weight.detach().clone()  # type: ignore[operator]
+    weight, bias = (parameter.detach().clone() for parameter in (layer.weight, layer.bias))  # type: ignore[operator]
     lycoris.LycorisNetwork.apply_preset({"target_module": [], "target_name": ["to_q"]})
-    made = lycoris.create_lycoris(
-        nn.ModuleDict({"to_q": layer}),
-        1.0,
-        linear_dim=2,
-        linear_alpha=1.0,
-        conv_dim=2,
-        conv_alpha=1.0,
-        algo=algorithm,
-        factor=4,
-        **settings,
-    )
+    sizes = {"linear_dim": 2, "linear_alpha": 1.0, "conv_dim": 2, "conv_alpha": 1.0, "factor": 4}
+    made = lycoris.create_lycoris(nn.ModuleDict({"to_q": layer}), 1.0, algo=algorithm, **sizes, **settings)
     made.apply_to()
-    (module,) = made.loras
-    for parameter in module.parameters():
+    for parameter in made.parameters():
         parameter.data = parameter.data + 0.3 * torch.randn_like(parameter)
     state = {name.replace("lycoris_", "lora_unet_"): tensor.detach().clone().contiguous() for name, tensor in made.state_dict().items()}
     save_file(state, tmp_path / "a.safetensors")
+    noise = torch.randn((2, 16, 5, 5) if conv else (2, 16))
 
     (read,) = read_adapter(tmp_path / "a.safetensors").layers.values()
 
-    assert torch.allclose(weight + delta_of(read, weight), module.get_merged_weight()[0], atol=1e-5)
+    function = nn.functional.conv2d if conv else nn.functional.linear
+    ours = function(noise, weight + delta_of(read, weight), bias + read.tensors.get("diff_b", torch.zeros(24)))
+    assert (ours - layer(noise)).abs().max() < 1e-4
+    assert (function(noise, weight, bias) - ours).abs().max() > 1e-2
 
 
 def test_a_good_file_is_proved(make: Make, parts: Parts, sd15: Family, tmp_path: Path) -> None:

@@ -77,7 +77,7 @@ def plain_diffusers(base: Path, adapter: Path, strength: float) -> Tensor:
 def test_plain_diffusers_computes_the_same_from_either_layout(
     make: Make, parts: Parts, sd15: Family, tiny_base: Path, tmp_path: Path, layout: str, strength: float
 ) -> None:
-    adapter = make()
+    adapter = make(alpha=1.5 if layout == "kohya" else None)  # of kohya's layout diffusers 0.42 reads one alpha for all layers
     write_adapter(tmp_path / "a.safetensors", adapter, layout)
     with attached(parts, [(read_adapter(tmp_path / "a.safetensors"), strength)]):
         ours = answers(parts, sd15)
