@@ -40,7 +40,7 @@ class Column:
 def parse_column(text: str, workspace: Workspace) -> Column:
     """Find what `text` names. Raises RunError, AdapterError or ConfigError with what to write instead."""
     pieces = [piece for piece in text.split("+") if piece.strip()]
-    if len(pieces) < 2 or Path(_split_strength(text.strip())[0]).expanduser().is_file():
+    if len(pieces) < 2 or _is_file(_split_strength(text.strip())[0]):
         return _parse_one(text, workspace)
     columns = [_parse_one(piece, workspace) for piece in pieces]
     if len(columns) > MAX_MIXED:
@@ -88,6 +88,14 @@ def adapter_of(run: Run, step: int | None) -> Path:
 def checkpoint_steps(run: Run) -> list[int]:
     """Steps whose adapter is on disk, rising."""
     return sorted(int(path.parent.name) for path in run.folder.glob("checkpoints/[0-9]*/adapter.safetensors"))
+
+
+def _is_file(text: str) -> bool:
+    """Whether it is the path of a file; a text that can be no path is none."""
+    try:
+        return Path(text).expanduser().is_file()
+    except (OSError, RuntimeError, ValueError):
+        return False
 
 
 def _split_strength(text: str) -> tuple[str, float]:

@@ -44,6 +44,30 @@ def attached(parts: Parts, adapters: Strengths) -> Iterator[None]:
         yield
 
 
+@contextmanager
+def merged(parts: Parts, adapters: Strengths) -> Iterator[None]:
+    """The base with adapters added to its weights, nothing beside them, inside the block: to be saved as a model of its own.
+
+    Raises AdapterError for what was made for another base, for words, which are no weights, and while something else is
+    attached to the base.
+    """
+    modules = {component: modules_of(parts, component) for component in components_of(parts)}
+    if any(isinstance(layer, BaseTunerLayer) for module in modules.values() for layer in module.modules()):
+        raise AdapterError("The base model is in use by a training run.", "Merge when the run has ended.")
+    if wordy := next((adapter.name for adapter, _ in adapters if adapter.embeddings), None):
+        raise AdapterError(f"{wordy} brings words, which cannot be merged into a model.", "Export them as a file of their own.")
+    placed = [(place(adapter, modules), strength) for adapter, strength in adapters]
+    originals: list[tuple[nn.Parameter, Tensor]] = []
+    try:
+        for layers, strength in placed:
+            for component, named in layers.items():
+                _add_to_weights(modules[component], named, strength, originals)
+        yield
+    finally:
+        for parameter, original in reversed(originals):
+            parameter.data = original
+
+
 def components_of(parts: Parts) -> list[str]:
     """diffusers' names of the parts that adapters may change."""
     return [denoiser_name(parts), *parts.text_encoders]

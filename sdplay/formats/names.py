@@ -99,8 +99,11 @@ def from_original_unet(path: str) -> str:
     return f"{side}.{level}.{'resnets' if inner == '0' else 'attentions'}.{index}.{_resnet_part(rest)}"
 
 
-def to_original_unet(path: str, *, plain_up_blocks: frozenset[int] = frozenset()) -> str:
-    """The inverse. `plain_up_blocks`: numbers of the up blocks without attention, whose upsampler comes one place earlier."""
+def to_original_unet(path: str, *, plain_up_blocks: frozenset[int] = frozenset(), per_level: int = PER_LEVEL) -> str:
+    """The inverse. `plain_up_blocks`: numbers of the up blocks without attention, whose upsampler comes one place earlier.
+
+    `per_level`: one more than the layers of a block.
+    """
     for original, ours in UNET_ENDS.items():
         if path == ours:
             return original
@@ -108,11 +111,11 @@ def to_original_unet(path: str, *, plain_up_blocks: frozenset[int] = frozenset()
     if found:
         level, index = int(found[2]), int(found[4])
         if found[3] == "downsamplers":
-            return f"input_blocks.{PER_LEVEL * level + PER_LEVEL}.0.op"
+            return f"input_blocks.{per_level * level + per_level}.0.op"
         if found[3] == "upsamplers":
-            return f"output_blocks.{PER_LEVEL * level + 2}.{1 if level in plain_up_blocks else 2}.conv"
+            return f"output_blocks.{per_level * level + per_level - 1}.{1 if level in plain_up_blocks else 2}.conv"
         inner, rest = (0, _original_resnet_part(found[5])) if found[3] == "resnets" else (1, found[5])
-        number = PER_LEVEL * level + index + (1 if found[1] == "down" else 0)
+        number = per_level * level + index + (1 if found[1] == "down" else 0)
         return f"{'input_blocks' if found[1] == 'down' else 'output_blocks'}.{number}.{inner}.{rest}"
     found = re.fullmatch(r"mid_block\.(resnets|attentions)\.(\d)\.(.+)", path)
     if found:

@@ -101,3 +101,58 @@ def test_a_brought_file_that_is_no_adapter_is_refused_and_not_kept(engine: Engin
     with pytest.raises(AdapterError, match="not a safetensors file"):
         engine.add_adapter(tmp_path / "x.safetensors")
     assert not engine.workspace.adapters.exists()
+
+
+def test_a_finished_run_has_a_proved_file_for_each_kind_of_program(run: Run) -> None:
+    state = run.state()
+
+    assert [artifact.format for artifact in state.artifacts] == ["diffusers LoRA", "kohya, for A1111 and ComfyUI"]
+    assert state.message == ""
+    first, second = (read_adapter(run.folder / artifact.file) for artifact in state.artifacts)
+    assert (first.layout, second.layout) == ("diffusers", "kohya")
+    assert all((first.layers[path].tensors["up"] == layer.tensors["up"]).all() for path, layer in second.layers.items())
+
+
+def test_a_run_exported_for_other_programs_draws_the_same_picture(engine: Engine, run: Run, tiny_base: Path, tmp_path: Path) -> None:
+    path = engine.export(run.id, tmp_path / "mine.safetensors", layout="kohya")
+
+    ours = engine.draw(["a red ball"], [7], {"steps": 4}, adapter=str(path), base_model=str(tiny_base))[0].path
+
+    assert read_adapter(path).layout == "kohya"
+    assert abs(pixels(ours) - plain_diffusers(tiny_base, path)).max() < 2
+
+
+def test_two_adapters_in_one_column_add_up(engine: Engine, run: Run, tiny_base: Path, tmp_path: Path) -> None:
+    """0.5 + 0.5 of one adapter is that adapter."""
+    path = engine.export(run.id, tmp_path / "mine.safetensors")
+    drawing = {"steps": 4}
+
+    whole = engine.draw(["a red ball"], [7], drawing, adapter=run.id, base_model=str(tiny_base))[0].path
+    halves = engine.draw(["a red ball"], [7], drawing, adapter=f"{run.id}:0.5+{path}:0.5", base_model=str(tiny_base))[0].path
+
+    assert abs(pixels(whole) - pixels(halves)).max() < 2
+    with pytest.raises(SdplayError, match="mixes 9"):
+        engine.draw(["a red ball"], [7], drawing, adapter="+".join([run.id] * 9), base_model=str(tiny_base))
+
+
+def test_a_plus_in_a_files_name_is_no_mix(engine: Engine, run: Run, tiny_base: Path, tmp_path: Path) -> None:
+    path = engine.export(run.id, tmp_path / "cat+dog.safetensors")
+
+    assert engine.draw(["dog"], [1], {"steps": 2}, adapter=f"{path}:0.5", base_model=str(tiny_base))
+
+
+def test_a_merged_run_is_a_base_model(engine: Engine, run: Run, tiny_base: Path, tmp_path: Path) -> None:
+    with_it = engine.draw(["a red ball"], [7], {"steps": 4}, adapter=run.id, base_model=str(tiny_base))[0].path
+
+    folder = engine.export_merged(run.id, tmp_path / "model")
+
+    merged = engine.draw(["a red ball"], [7], {"steps": 4}, base_model=str(folder))[0].path
+    assert abs(pixels(merged) - pixels(with_it)).max() < 2
+
+
+def test_kohya_files_have_a_preview_of_the_runs_last_sample(engine: Engine, tiny_base: Path, pictures: Path, tmp_path: Path) -> None:
+    run = trained(engine, values(engine, tiny_base, pictures))
+
+    facts = read_adapter(engine.export(run.id, tmp_path / "a.safetensors", layout="kohya")).facts
+
+    assert facts["modelspec.thumbnail"].startswith("data:image/jpeg;base64,")

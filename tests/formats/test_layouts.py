@@ -244,3 +244,20 @@ def test_what_a_layout_has_no_names_for_is_refused(tmp_path: Path) -> None:
 
     with pytest.raises(Exception, match="kohya"):
         write_adapter(tmp_path / "a.safetensors", adapter, "diffusers")
+
+
+def test_a_rank_4_lora_of_stable_diffusion_1_has_three_megabytes_in_either_layout(tmp_path: Path) -> None:
+    """sum of (in + out) over the 128 attention layers, times 4, in float32: 3.04 MB, and the names."""
+    with torch.device("meta"):
+        unet = UNet2DConditionModel(sample_size=64, cross_attention_dim=768, attention_head_dim=8)
+    layers = {
+        f"unet.{name}": Layer("lora", {"down": torch.zeros(4, module.in_features), "up": torch.zeros(module.out_features, 4)}, 4, 4.0)
+        for name, module in unet.named_modules()
+        if isinstance(module, torch.nn.Linear) and name.endswith(("to_q", "to_k", "to_v", "to_out.0"))
+    }
+
+    for layout in ("diffusers", "kohya"):
+        write_adapter(tmp_path / "a.safetensors", AdapterFile("a", layers, family="sd15"), layout)
+
+        assert len(layers) == 128
+        assert 3.0 < (tmp_path / "a.safetensors").stat().st_size / 2**20 < 3.2
