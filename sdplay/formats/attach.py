@@ -6,6 +6,7 @@ forms of LoRA are added to the weights, whose originals are kept and put back.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -167,7 +168,8 @@ def _inject(module: nn.Module, adapter_name: str, layers: Mapping[str, Layer]) -
     is_dora = first.method == "dora"
     config = LoraConfig(r=first.rank, lora_alpha=first.alpha, target_modules=list(layers), use_dora=is_dora)  # type: ignore[arg-type]
     keys = {f"{name}.lora_A.weight": layer.tensors["down"] for name, layer in layers.items()}
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Already found a `peft_config`")  # several adapters are what we want
         inject_adapter_in_model(config, module, adapter_name, low_cpu_mem_usage=not is_dora, state_dict=keys)
     for name, layer in layers.items():
         wrapper: Any = module.get_submodule(name)

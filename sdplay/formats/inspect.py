@@ -97,7 +97,8 @@ def report_lines(report: Report) -> list[str]:
         **report.training,
     }
     lines = [f"{name + ':':15} {value}" for name, value in facts.items() if value]
-    return [*lines, *(f"wrong: {problem}" for problem in report.problems)]
+    mark = "note" if report.methods else "wrong"
+    return [*lines, *(f"{mark}: {problem}" for problem in report.problems)]
 
 
 def _training(facts: Mapping[str, str]) -> dict[str, str]:

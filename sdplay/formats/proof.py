@@ -20,7 +20,7 @@ LATENT_SIDE = 16
 def prove(path: Path, parts: Parts, family: Family) -> AdapterFile:
     """Load a written file again: every tensor has a place, the denoiser answers differently, and at strength 0 as the base does.
 
-    Costs four passes through the denoiser on (1, C, 16, 16) noise. Returns what was read. Raises AdapterError with the
+    Costs three passes through the denoiser on (1, C, 16, 16) noise. Returns what was read. Raises AdapterError with the
     layers that do nothing.
     """
     adapter = read_adapter(path)  # raises for tensors that it cannot place

@@ -52,9 +52,8 @@ class WordyTokenizer:
 
     def replace(self, text: str) -> str:
         """Whole words only: `<s1>` in `a <s1>, red`, but not `cat` in `cats`."""
-        for word in sorted(self._texts, key=len, reverse=True):
-            text = re.sub(rf"(?<!\w){re.escape(word)}(?!\w)", self._texts[word], text)
-        return text
+        words = "|".join(re.escape(word) for word in sorted(self._texts, key=len, reverse=True))
+        return re.sub(rf"(?<!\w)(?:{words})(?!\w)", lambda found: self._texts[found[0]], text)
 
 
 @contextmanager

@@ -123,6 +123,15 @@ def test_only_the_whole_word_is_replaced(parts: Parts, sd15: Family) -> None:
     assert not torch.equal(inside[2], outside[2])
 
 
+def test_words_are_replaced_at_once_so_that_none_is_found_in_anothers_tokens(parts: Parts, sd15: Family) -> None:
+    words = {"do": {"text_encoder": vectors(1)}, "sdplay": {"text_encoder": 2 * vectors(1)}}
+    with attached(parts, [(AdapterFile("x", embeddings={"do": words["do"]}), 1.0)]):
+        alone = sd15.encode_prompts(parts, ["a do"]).hidden
+
+    with attached(parts, [(AdapterFile("x", embeddings=words), 1.0)]):
+        assert torch.equal(sd15.encode_prompts(parts, ["a do"]).hidden, alone)
+
+
 def test_at_strength_zero_the_word_is_only_letters(parts: Parts, sd15: Family) -> None:
     with attached(parts, [(AdapterFile("x", embeddings={"dog": {"text_encoder": vectors(1)}}), 0.0)]):
         inside = sd15.encode_prompts(parts, ["dog"]).hidden
