@@ -20,7 +20,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from sdplay.export import sha256_of
+from sdplay.formats.header import sha256_of
 from sdplay.methods import Trainable
 from sdplay.workspace import folder_written_atomically
 

@@ -184,7 +184,11 @@ class CompareConfig(Config):
 
     base_model: Text = setting("mini", "Base model", "The base model of every column.", level="hidden")
     columns: tuple[Text, ...] = setting(
-        ("base",), "Columns", "base, RUN, RUN@STEP or FILE, each with an optional :STRENGTH.", min_length=1, max_length=12
+        ("base",),
+        "Columns",
+        "base, RUN, RUN@STEP or FILE, each with :STRENGTH if wanted; + mixes several.",
+        min_length=1,
+        max_length=12,
     )
     prompts: tuple[Text, ...] = setting((), "Prompts", "One row each.", min_length=1, max_length=64)
     seeds: tuple[Annotated[int, Field(ge=0, le=2**31 - 1)], ...] = setting(

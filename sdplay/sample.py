@@ -11,13 +11,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from peft.tuners.tuners_utils import BaseTunerLayer
 from PIL import Image, PngImagePlugin
 from torch import Tensor
 
 from sdplay.config import GenerateConfig
-from sdplay.export import LoraFile, attached
 from sdplay.families import DrawRequest, Family, Parts, batch, checked_size
+from sdplay.formats import AdapterFile, attached
 from sdplay.workspace import write_atomically
 
 BATCH = 8
@@ -40,21 +39,10 @@ def never() -> bool:
 
 
 @contextmanager
-def using(parts: Parts, lora: LoraFile | None, strength: float = 1.0) -> Iterator[None]:
-    """The base alone (`lora` None or strength 0), or with one adapter. Other adapters on it are off meanwhile."""
-    if lora is not None and strength != 0:
-        with attached(parts, lora, strength):
-            yield
-        return
-    switch_adapters_off(parts)
-    yield
-
-
-def switch_adapters_off(parts: Parts) -> None:
-    """The denoiser computes what the base computes, whatever is attached to it."""
-    for module in parts.denoiser.modules():
-        if isinstance(module, BaseTunerLayer):
-            module.enable_adapters(False)
+def using(parts: Parts, adapters: Sequence[tuple[AdapterFile, float]]) -> Iterator[None]:
+    """The base alone (no adapters), or with several, each at its strength. Other adapters on it are off meanwhile."""
+    with attached(parts, adapters):
+        yield
 
 
 def draw(

@@ -78,7 +78,7 @@ def test_families_and_methods_do_not_know_each_other(package: str) -> None:
 
 
 def test_the_ui_asks_the_engine_and_never_reaches_past_it() -> None:
-    inner = ("train", "sample", "cache", "checkpoint", "export", "families", "methods.lora")
+    inner = ("train", "sample", "cache", "checkpoint", "formats", "families", "methods.lora")
     beyond = {f"sdplay.{name}" for name in inner}
     for path in (ROOT / "sdplay" / "ui").rglob("*.py"):
         assert not imports(ast.parse(path.read_text()), module_level_only=False) & beyond, path
