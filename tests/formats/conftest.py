@@ -77,4 +77,6 @@ def make(parts: Parts, random: torch.Generator) -> Callable[..., AdapterFile]:
 def answers(parts: Parts, family: Family, prompt: str = "a dog") -> Tensor:
     """What the denoiser says to fixed noise and a prompt."""
     noise = torch.randn((1, 4, 8, 8), generator=torch.Generator().manual_seed(1))
-    return family.predict(parts, noise, torch.tensor([500]), family.encode_prompts(parts, [prompt]))
+    return family.predict(
+        parts, noise, torch.tensor([500]), family.encode_prompts(parts, [prompt]), torch.tensor([[32.0, 32.0, 0.0, 0.0, 32.0, 32.0]])
+    )
