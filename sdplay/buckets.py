@@ -18,10 +18,9 @@ ORDER = 1001
 MAX_ASPECT = 3.0
 
 
-def step_of(side: int, latent_factor: int) -> int:
-    """Px between two bucket sizes: 64 from 512 px on, an eighth of the side below, always whole pairs of latents."""
-    pair = 2 * latent_factor
-    return max(pair, min(64, side // 8) // pair * pair)
+def step_of(side: int, unit: int) -> int:
+    """Px between two bucket sizes: 64 from 512 px on, an eighth of the side below, always a multiple of `unit`."""
+    return max(unit, min(64, side // 8) // unit * unit)
 
 
 def bucket_sizes(side: int, step: int) -> list[Size]:
@@ -52,11 +51,14 @@ def crop_box(picture: Size, size: Size) -> tuple[int, int, int, int]:
     return left, top, left + kept_width, top + kept_height
 
 
-def by_size(pictures: Sequence[Size], sides: Sequence[int], *, latent_factor: int, square: bool) -> dict[Size, list[int]]:
-    """Size -> which pictures are shown at it. Each picture is there once for each side: at its nearest bucket, or square."""
+def by_size(pictures: Sequence[Size], sides: Sequence[int], *, unit: int, square: bool) -> dict[Size, list[int]]:
+    """Size -> which pictures are shown at it. Each picture is there once for each side: at its nearest bucket, or square.
+
+    unit: px that the sides of a bucket which is no square are multiples of.
+    """
     found: dict[Size, list[int]] = {}
     for side in sides:
-        sizes = [(side, side)] if square else bucket_sizes(side, step_of(side, latent_factor))
+        sizes = [(side, side)] if square else bucket_sizes(side, step_of(side, unit))
         for index, picture in enumerate(pictures):
             found.setdefault(nearest(picture, sizes), []).append(index)
     return dict(sorted(found.items()))

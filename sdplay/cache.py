@@ -35,6 +35,8 @@ class Latents:
     """(N, C, h, w)"""
     std: Tensor
     """(N, C, h, w)"""
+    geometry: Tensor
+    """(N, 6) float32 px: original height and width, top and left of the crop, target height and width. See `geometry_of`."""
 
 
 def encode_examples(
@@ -53,7 +55,8 @@ def encode_examples(
             value = {"mean": mean[row].contiguous(), "std": std[row].contiguous()}
             write_atomically(paths[index], save(value))
             values[index] = value
-    return Latents(*(torch.stack([value[name] for value in values if value]) for name in ("mean", "std")))
+    mean, std = (torch.stack([value[name] for value in values if value]) for name in ("mean", "std"))
+    return Latents(mean, std, torch.tensor([geometry_of(example, size) for example in examples], dtype=torch.float32))
 
 
 @torch.no_grad()
@@ -96,6 +99,17 @@ def latent_area(example: Example, size: Size, latent_factor: int) -> Tensor:
         cropped = opened.convert("L").crop(crop_box(opened.size, size))
     pixels = torch.from_numpy(np.asarray(cropped).copy()).float()[None] / 255
     return torch.nn.functional.adaptive_max_pool2d(pixels, (height, width))
+
+
+def geometry_of(example: Example, size: Size) -> tuple[int, int, int, int, int, int]:
+    """Original height and width, top and left of the crop, target height and width, as SDXL is told them.
+
+    The crop is the one `load_pixels` makes, counted in pixels of the picture resized so that the crop has `size`.
+    Podell et al. 2023, arXiv 2307.01952, sec. 2.2.
+    """
+    width, height = size
+    left, top, right, bottom = crop_box((example.width, example.height), size)
+    return (example.height, example.width, round(top * height / (bottom - top)), round(left * width / (right - left)), height, width)
 
 
 def _key(*facts: str) -> str:

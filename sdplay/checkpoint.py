@@ -22,7 +22,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from sdplay.errors import RunError
-from sdplay.export import sha256_of
+from sdplay.formats.header import sha256_of
 from sdplay.methods import Trainable
 from sdplay.workspace import folder_written_atomically
 

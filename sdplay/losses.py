@@ -14,8 +14,8 @@ from torch import Tensor
 
 from sdplay.config import TrainConfig
 from sdplay.diffusion.error import area_mean, huber_schedule, pseudo_huber_error, squared_error
-from sdplay.diffusion.noise import logit_normal_timesteps, offset_noise, perturbed_noise, zero_terminal_snr
-from sdplay.diffusion.objective import Objective, min_snr_weight, per_sample_loss, step_generator
+from sdplay.diffusion.noise import logit_normal_shares, offset_noise, perturbed_noise, zero_terminal_snr
+from sdplay.diffusion.objective import AnyObjective, FlowObjective, min_snr_weight, per_sample_loss, step_generator
 from sdplay.diffusion.weights import debiased_weight, soft_min_snr_weight
 from sdplay.errors import ConfigError, DataError
 
@@ -33,6 +33,8 @@ class Drawn:
     """(B, C, h, w) the noise that is the target, or part of it."""
     t: Tensor
     """(B,) timesteps."""
+    geometry: Tensor
+    """(B, 6), as in `Latents`."""
     added: Tensor | None = None
     """(B, C, h, w) the noise that is added, where it is not `eps`."""
     area: Tensor | None = None
@@ -44,22 +46,17 @@ class Drawn:
         """The same on a device."""
         return Drawn(*(None if value is None else value.to(device) for value in vars(self).values()))  # type: ignore[arg-type]
 
-    def noised(self, objective: Objective) -> Tensor:
+    def noised(self, objective: AnyObjective) -> Tensor:
         """(B, C, h, w) what the denoiser sees."""
         return objective.add_noise(self.x0, self.eps if self.added is None else self.added, self.t)
 
 
-def varied(drawn: Drawn, config: TrainConfig, objective: Objective, *, step: int, micro: int) -> Drawn:
+def varied(drawn: Drawn, config: TrainConfig, objective: AnyObjective, *, step: int, micro: int) -> Drawn:
     """The same pictures with the timesteps and the noise that the config's options ask for."""
     if config.timestep_sampling == "logit_normal":
-        t = logit_normal_timesteps(
-            len(drawn.t),
-            objective.num_timesteps,
-            mean=config.logit_mean,
-            std=config.logit_std,
-            generator=step_generator(config.seed, step, TIMESTEPS + micro),
-        )
-        drawn = replace(drawn, t=t)
+        generator = step_generator(config.seed, step, TIMESTEPS + micro)
+        shares = logit_normal_shares(len(drawn.t), mean=config.logit_mean, std=config.logit_std, generator=generator)
+        drawn = replace(drawn, t=objective.timesteps_at(shares))
     if config.noise_offset:
         eps = offset_noise(drawn.eps, config.noise_offset, step_generator(config.seed, step, OFFSET + micro))
         drawn = replace(drawn, eps=eps)
@@ -69,7 +66,7 @@ def varied(drawn: Drawn, config: TrainConfig, objective: Objective, *, step: int
     return drawn
 
 
-def batch_loss(predicted: Tensor, drawn: Drawn, config: TrainConfig, objective: Objective) -> Tensor:
+def batch_loss(predicted: Tensor, drawn: Drawn, config: TrainConfig, objective: AnyObjective) -> Tensor:
     """The one number that is learned from.
 
     predicted: (B, C, h, w), the denoiser's answer to `drawn`, whose tensors are on its device.
@@ -98,8 +95,8 @@ def weighted_areas(masks: Sequence[Tensor], config: TrainConfig) -> Tensor:
     return areas
 
 
-def noise_level_weight(t: Tensor, config: TrainConfig, objective: Objective) -> Tensor | None:
-    """(B,) by the config's weighting, or None where all noise levels count alike."""
+def noise_level_weight(t: Tensor, config: TrainConfig, objective: AnyObjective) -> Tensor | None:
+    """(B,) by the config's weighting, or None where all noise levels count alike. In flow matching all weights are 1."""
     if config.loss_weighting == "debiased":
         return debiased_weight(objective.snr(t), objective.prediction)
     if config.min_snr_gamma is None:
@@ -108,19 +105,33 @@ def noise_level_weight(t: Tensor, config: TrainConfig, objective: Objective) -> 
     return weight(objective.snr(t), config.min_snr_gamma, objective.prediction)
 
 
-def prepared_objective(objective: Objective, config: TrainConfig) -> Objective:
+def prepared_objective(objective: AnyObjective, config: TrainConfig) -> AnyObjective:
     """The base's objective as the config wants it. Raises ConfigError for zero terminal SNR on a base that predicts no v."""
+    if isinstance(objective, FlowObjective) and config.timestep_sampling == "uniform":
+        objective = replace(objective, sampling="uniform")
     if config.zero_terminal_snr == "off":
         return objective
-    if objective.prediction != "v_prediction":
+    if isinstance(objective, FlowObjective) or objective.prediction != "v_prediction":
+        why = (
+            "learns by flow matching, which ends in noise alone anyway"
+            if isinstance(objective, FlowObjective)
+            else (f"predicts {objective.prediction}, which pure noise does not hold")
+        )
         raise ConfigError(
-            f"Zero terminal SNR needs a base that predicts v; this one predicts {objective.prediction}, which pure noise does not hold.",
+            f"Zero terminal SNR needs a base that predicts v; this one {why}.",
             "Set Zero terminal SNR to off, or choose a v-prediction base.",
         )
     return replace(objective, alphas_cumprod=zero_terminal_snr(objective.alphas_cumprod))
 
 
-def _per_sample(predicted: Tensor, drawn: Drawn, config: TrainConfig, objective: Objective) -> Tensor:
+def notes(config: TrainConfig, objective: AnyObjective) -> list[str]:
+    """Which settings have no effect on this base, in sentences."""
+    if objective.prediction == "flow" and config.loss_weighting != "min_snr":
+        return ["This base learns by flow matching, where all noise levels count alike: the setting Loss weighting is not used."]
+    return []
+
+
+def _per_sample(predicted: Tensor, drawn: Drawn, config: TrainConfig, objective: AnyObjective) -> Tensor:
     """(B,) mean error of each picture, by its mask where it has one."""
     target = objective.target(drawn.x0, drawn.eps, drawn.t)
     if config.huber_c is None and drawn.area is None:

@@ -10,7 +10,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -18,18 +18,18 @@ import torch
 import torch.utils.checkpoint
 from torch import Tensor
 
-from sdplay import buckets, checkpoint, losses, sample, templates
+from sdplay import buckets, checkpoint, losses, optimizers, sample, templates
 from sdplay.cache import Latents, encode_examples, encode_texts, latent_area
 from sdplay.config import GenerateConfig, TrainConfig
 from sdplay.data import Example
 from sdplay.device import Device, autocast
-from sdplay.diffusion.objective import Objective, per_sample_loss, step_generator
-from sdplay.errors import DataError, DeviceError
+from sdplay.diffusion.objective import AnyObjective, per_sample_loss, step_generator
+from sdplay.errors import AdapterError, DataError, DeviceError
 from sdplay.events import Artifact, Checkpoint, Event, Finished, Note, Phase, Samples, Started, Step, Stopped, Validation
-from sdplay.export import sha256_of
-from sdplay.families import Conditioning, Family, Parts, batch
+from sdplay.families import Conditioning, Family, Parts, batch, checked_size
+from sdplay.formats import prove, sha256_of, write_adapter
 from sdplay.methods import Method, Trainable
-from sdplay.optimizers import Learner, learning_rate_at, notes
+from sdplay.optimizers import Learner, learning_rate_at
 from sdplay.runs import Run
 from sdplay.workspace import slug
 
@@ -85,7 +85,7 @@ class Material:
     """For each training picture every text it may be shown with."""
     held_out_captions: list[str]
     conditioning: dict[str, Conditioning]
-    objective: Objective
+    objective: AnyObjective
 
 
 def train(job: Job, hooks: Hooks) -> None:
@@ -98,7 +98,7 @@ def train(job: Job, hooks: Hooks) -> None:
         hooks.emit(Started(step=step, device=job.device.label))
         material = prepare_material(job, hooks)
         if step == 0:
-            for note in notes(config):
+            for note in (*optimizers.notes(config), *losses.notes(config, material.objective)):
                 hooks.emit(Note(text=note))
             _draw_samples(job, hooks, 0)
         if config.gradient_checkpointing == "on":
@@ -127,7 +127,7 @@ def train(job: Job, hooks: Hooks) -> None:
 def prepare_material(job: Job, hooks: Hooks) -> Material:
     """Split off the held-out pictures; compute or read latents and text embeddings."""
     config = job.config
-    sides = config.resolutions or (config.resolution or job.parts.size,)
+    sides = [checked_size(job.parts, side) for side in config.resolutions or (config.resolution,)]
     held_out, train_examples = split(job.examples, config.validation_share, config.seed)
     captions = [texts_for(example.caption, config) for example in train_examples]
     held_out_captions = [texts_for(example.caption, config)[0] for example in held_out]
@@ -137,7 +137,8 @@ def prepare_material(job: Job, hooks: Hooks) -> Material:
 
     def encoded(examples: Sequence[Example], sides: Sequence[int]) -> list[Bucket]:
         sizes = [(example.width, example.height) for example in examples]
-        grouped = buckets.by_size(sizes, sides, latent_factor=job.parts.latent_factor, square=config.bucketing == "off")
+        unit = math.lcm(2 * job.parts.latent_factor, job.parts.size_multiple)
+        grouped = buckets.by_size(sizes, sides, unit=unit, square=config.bucketing == "off")
         folder, on_progress = job.cache_folder / "latents", say("encoding pictures")
         made = []
         for size, chosen in grouped.items():
@@ -231,14 +232,15 @@ def _batch_loss(job: Job, material: Material, *, step: int, micro: int) -> Tenso
     mean, std = bucket.latents.mean[rows], bucket.latents.std[rows]
     x0 = mean + std * torch.randn(mean.shape, generator=random)
     eps = torch.randn(x0.shape, generator=random)
-    t = torch.randint(0, material.objective.num_timesteps, (len(x0),), generator=random)
+    t = material.objective.draw_timesteps(len(x0), random)
     texts = [_draw_caption(material, bucket.pictures[row], config.caption_dropout, random) for row in rows]
     if config.caption_shuffle == "on":
         shuffling = step_generator(config.seed, step, losses.TAGS + micro)
         order_of = lambda count: torch.randperm(count, generator=shuffling).tolist()  # noqa: E731
         texts = [templates.shuffled_tags(text, config.keep_tags, order_of) for text in texts]
     area = None if bucket.areas is None else bucket.areas[rows]
-    drawn = losses.varied(losses.Drawn(x0, eps, t, area=area), config, material.objective, step=step, micro=micro).to(job.parts.device)
+    drawn = losses.Drawn(x0, eps, t, bucket.latents.geometry[rows], area=area)
+    drawn = losses.varied(drawn, config, material.objective, step=step, micro=micro).to(job.parts.device)
     predicted = _predict(job, material.objective, drawn, conditioning_of(job, material, texts))
     return losses.batch_loss(predicted, drawn, config, material.objective)
 
@@ -260,11 +262,11 @@ def conditioning_of(job: Job, material: Material, texts: Sequence[str]) -> Condi
         return batch([known[text] if text in known else job.family.encode_prompts(job.parts, [text]) for text in texts])
 
 
-def _predict(job: Job, objective: Objective, drawn: losses.Drawn, conditioning: Conditioning) -> Tensor:
+def _predict(job: Job, objective: AnyObjective, drawn: losses.Drawn, conditioning: Conditioning) -> Tensor:
     """(B, C, h, w) the denoiser's answer at x_t; `drawn` is on its device."""
     x_t = drawn.noised(objective).contiguous(memory_format=torch.channels_last)
     with autocast(job.parts.device) if job.config.mixed_precision == "auto" else nullcontext():
-        return job.family.predict(job.parts, x_t, drawn.t, conditioning)
+        return job.family.predict(job.parts, x_t, drawn.t, conditioning, drawn.geometry)
 
 
 def _draw_caption(material: Material, index: int, dropout: float, random: torch.Generator) -> str:
@@ -284,7 +286,7 @@ def validation_loss(job: Job, material: Material) -> float | None:
         for bucket in material.held_out:
             x0 = bucket.latents.mean
             t = torch.full((len(x0),), int(share * material.objective.num_timesteps))
-            drawn = losses.Drawn(x0, torch.randn(x0.shape, generator=random), t).to(job.parts.device)
+            drawn = losses.Drawn(x0, torch.randn(x0.shape, generator=random), t, bucket.latents.geometry).to(job.parts.device)
             conditioning = conditioning_of(job, material, [material.held_out_captions[index] for index in bucket.pictures])
             predicted = _predict(job, material.objective, drawn, conditioning)
             errors.append(per_sample_loss(predicted, material.objective.target(drawn.x0, drawn.eps, drawn.t)))
@@ -341,6 +343,24 @@ def _finish(job: Job, hooks: Hooks, trainable: Trainable, learner: Learner, *, s
             trainable.save(path)
         file = str(path.relative_to(job.run.folder))
         hooks.emit(Artifact(file=file, format="diffusers LoRA", num_bytes=path.stat().st_size, sha256=sha256_of(path)))
+        _prove_and_convert(job, hooks, path)
     else:
         hooks.emit(Note(text="Stopped before the first step: nothing was learned."))
     hooks.emit(Finished(step=step) if step == job.config.steps else Stopped(step=step))
+
+
+def _prove_and_convert(job: Job, hooks: Hooks, path: Path) -> None:
+    """Load the written file again and see that it works; then write it for A1111 and ComfyUI too, and see that that works.
+
+    A file that does not is kept, and the run says what is wrong with it.
+    """
+    try:
+        adapter = replace(prove(path, job.parts, job.family), family=job.family.NAME)
+        other = path.with_name(f"{path.stem}.kohya.safetensors")
+        write_adapter(other, adapter, "kohya")
+        prove(other, job.parts, job.family)
+    except AdapterError as error:
+        hooks.emit(Note(text=str(error)))
+        return
+    file = str(other.relative_to(job.run.folder))
+    hooks.emit(Artifact(file=file, format="kohya, for A1111 and ComfyUI", num_bytes=other.stat().st_size, sha256=sha256_of(other)))

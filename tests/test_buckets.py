@@ -18,14 +18,14 @@ from tests.test_optimizers import cut_at
 from tests.test_train import trained, values
 
 
-@pytest.mark.parametrize(("side", "factor", "step"), [(512, 8, 64), (1024, 8, 64), (64, 4, 8), (32, 4, 8), (256, 8, 32)])
-def test_steps_are_64_px_or_an_eighth_of_a_small_side(side: int, factor: int, step: int) -> None:
-    assert step_of(side, factor) == step
+@pytest.mark.parametrize(("side", "unit", "step"), [(512, 16, 64), (1024, 16, 64), (64, 8, 8), (32, 8, 8), (256, 16, 32)])
+def test_steps_are_64_px_or_an_eighth_of_a_small_side(side: int, unit: int, step: int) -> None:
+    assert step_of(side, unit) == step
 
 
 @pytest.mark.parametrize("side", [32, 512, 768, 1024])
 def test_bucket_sizes_have_nearly_the_area_of_the_square_and_no_more(side: int) -> None:
-    step = step_of(side, 4 if side == 32 else 8)
+    step = step_of(side, 8 if side == 32 else 16)
     sizes = bucket_sizes(side, step)
 
     assert (side, side) in sizes
@@ -69,11 +69,11 @@ def test_a_crop_is_not_stretched() -> None:
 
 
 def test_every_picture_is_there_once_for_each_side() -> None:
-    found = by_size([(600, 400), (400, 400), (400, 600)], [512, 768], latent_factor=8, square=False)
+    found = by_size([(600, 400), (400, 400), (400, 600)], [512, 768], unit=16, square=False)
 
     assert sorted(index for pictures in found.values() for index in pictures) == [0, 0, 1, 1, 2, 2]
     assert found[512, 512] == found[768, 768] == [1]
-    assert list(by_size([(600, 400), (400, 400)], [512], latent_factor=8, square=True).values()) == [[0, 1]]
+    assert list(by_size([(600, 400), (400, 400)], [512], unit=16, square=True).values()) == [[0, 1]]
 
 
 def test_an_epoch_shows_every_row_once_and_no_batch_mixes_buckets() -> None:

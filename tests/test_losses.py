@@ -13,12 +13,12 @@ from torch import Tensor
 
 from sdplay.config import LoraConfig
 from sdplay.diffusion.error import area_mean, huber_schedule, pseudo_huber_error
-from sdplay.diffusion.noise import logit_normal_timesteps, offset_noise, perturbed_noise, zero_terminal_snr
-from sdplay.diffusion.objective import Objective, Prediction, step_generator
+from sdplay.diffusion.noise import logit_normal_shares, offset_noise, perturbed_noise, zero_terminal_snr
+from sdplay.diffusion.objective import FlowObjective, Objective, Prediction, step_generator
 from sdplay.diffusion.weights import debiased_weight, soft_min_snr_weight
 from sdplay.engine import Engine
 from sdplay.errors import ConfigError
-from sdplay.losses import Drawn, batch_loss, noise_level_weight, prepared_objective, varied
+from sdplay.losses import Drawn, batch_loss, noise_level_weight, notes, prepared_objective, varied
 from tests.test_train import trained, values
 
 T = 1000
@@ -32,7 +32,11 @@ def generator(seed: int = 0) -> torch.Generator:
 
 def drawn(count: int = 2, t: list[int] | None = None) -> Drawn:
     x0, eps = torch.randn(2, count, 4, 8, 8, generator=generator())
-    return Drawn(x0, eps, torch.tensor(t or [100, 900][:count]))
+    return Drawn(x0, eps, torch.tensor(t or [100, 900][:count]), torch.zeros(count, 6))
+
+
+def row(of: Drawn, index: int) -> Drawn:
+    return Drawn(*(value[index : index + 1] for value in (of.x0, of.eps, of.t, of.geometry)))
 
 
 def answer(like: Tensor) -> Tensor:
@@ -113,10 +117,7 @@ def test_huber_is_per_picture_so_a_batch_may_mix_timesteps() -> None:
     both = drawn()
     predicted = answer(both.x0)
 
-    each = [
-        batch_loss(predicted[i : i + 1], Drawn(both.x0[i : i + 1], both.eps[i : i + 1], both.t[i : i + 1]), config, objective)
-        for i in (0, 1)
-    ]
+    each = [batch_loss(predicted[i : i + 1], row(both, i), config, objective) for i in (0, 1)]
 
     assert batch_loss(predicted, both, config, objective).item() == pytest.approx(torch.stack(each).mean().item(), rel=1e-6)
 
@@ -144,7 +145,7 @@ def test_a_full_mask_is_no_mask() -> None:
     plain = drawn()
     predicted = answer(plain.x0)
 
-    masked = Drawn(plain.x0, plain.eps, plain.t, area=torch.ones(2, 1, 8, 8))
+    masked = replace(plain, area=torch.ones(2, 1, 8, 8))
 
     assert batch_loss(predicted, masked, config, objective).item() == pytest.approx(batch_loss(predicted, plain, config, objective).item())
 
@@ -176,7 +177,7 @@ def test_one_picture_with_a_weight_is_one_number_and_not_spread_over_two() -> No
     """Elsewhere a batch of one picture and one prior picture mixes their weights by broadcasting."""
     objective, config = Objective(ALPHAS, "epsilon"), LoraConfig(min_snr_gamma=5.0)
     two = replace(drawn(), weight=torch.tensor([1.0, 0.0]))
-    one = Drawn(two.x0[:1], two.eps[:1], two.t[:1])
+    one = row(two, 0)
     predicted = answer(two.x0)
 
     assert batch_loss(predicted, two, config, objective).item() == pytest.approx(
@@ -255,13 +256,67 @@ def test_zero_terminal_snr_is_refused_for_epsilon_in_a_sentence() -> None:
 
 def test_logit_normal_timesteps_have_the_quantiles_of_the_paper() -> None:
     """u = sigmoid(z): the quartiles of z, -0.6745 and 0.6745, become sigmoid(-0.6745) = 0.3375 and 0.6625."""
-    t = logit_normal_timesteps(100_000, T, mean=0, std=1, generator=generator())
+    share = logit_normal_shares(100_000, mean=0, std=1, generator=generator())
 
-    quartiles = torch.quantile(t.float() / T, torch.tensor([0.25, 0.5, 0.75]))
+    assert torch.quantile(share, torch.tensor([0.25, 0.5, 0.75])).tolist() == pytest.approx([0.3375, 0.5, 0.6625], abs=0.005)
 
-    assert quartiles.tolist() == pytest.approx([0.3375, 0.5, 0.6625], abs=0.005)
-    assert t.min() >= 0
-    assert logit_normal_timesteps(100, T, mean=3, std=5, generator=generator()).max() <= T - 1
+
+def test_the_ends_of_the_schedule_are_timesteps_of_it() -> None:
+    assert Objective(ALPHAS, "epsilon").timesteps_at(torch.tensor([0.0, 0.5, 1.0])).tolist() == [0, T // 2, T - 1]
+
+
+# ---- flow matching
+
+
+def test_logit_normal_timesteps_of_a_flow_base_are_drawn_with_the_configs_numbers_and_shifted() -> None:
+    """Esser et al. 2024, eq. 23 with shift 3: the median, sigmoid(1), becomes 3 m / (1 + 2 m)."""
+    flow, config = FlowObjective(T, shift=3.0), LoraConfig(timestep_sampling="logit_normal", logit_mean=1.0)
+    many = drawn(2, [0, 0])
+    many = replace(many, t=torch.zeros(50_001))
+
+    t = varied(many, config, flow, step=0, micro=0).t
+
+    m = torch.sigmoid(torch.tensor(1.0)).item()
+    assert t.median().item() / T == pytest.approx(3 * m / (1 + 2 * m), abs=0.005)
+    assert t.dtype == torch.float32
+
+
+def test_timesteps_of_a_flow_base_stay_its_own_unless_asked_for_evenly() -> None:
+    flow = FlowObjective(T, shift=3.0)
+
+    assert prepared_objective(flow, LoraConfig()) == flow
+    assert prepared_objective(flow, LoraConfig(timestep_sampling="uniform")) == replace(flow, sampling="uniform")
+
+
+def test_uniform_is_what_a_diffusion_base_does_anyway() -> None:
+    objective = Objective(ALPHAS, "epsilon")
+
+    assert prepared_objective(objective, LoraConfig(timestep_sampling="uniform")) is objective
+
+
+@pytest.mark.parametrize("weighting", ["min_snr", "soft_min_snr", "debiased"])
+def test_every_weight_of_flow_matching_is_one_also_at_the_ends(weighting: str) -> None:
+    """At t = 0 the SNR is infinite and at T it is 0."""
+    config = LoraConfig(loss_weighting=weighting)
+
+    weight = noise_level_weight(torch.tensor([0.0, 500.0, T]), config, FlowObjective(T))
+
+    assert weight is not None
+    assert weight.tolist() == [1, 1, 1]
+    assert bool(notes(config, FlowObjective(T))) == (weighting != "min_snr")
+    assert notes(config, Objective(ALPHAS, "epsilon")) == []
+
+
+def test_the_huber_schedule_of_flow_matching_goes_from_one_to_c() -> None:
+    """Noise over signal is s / (1 - s), so (1 - c) / (1 + s / (1 - s))^2 + c = (1 - c) (1 - s)^2 + c; s = 0.5: 0.9 / 4 + 0.1."""
+    snr = FlowObjective(T).snr(torch.tensor([0.0, 500.0, T]))
+
+    assert huber_schedule(snr, 0.1).tolist() == pytest.approx([1, 0.325, 0.1], abs=1e-6)
+
+
+def test_zero_terminal_snr_is_refused_for_flow_matching_in_a_sentence() -> None:
+    with pytest.raises(ConfigError, match=r"flow matching.*Set Zero terminal SNR to off"):
+        prepared_objective(FlowObjective(T), LoraConfig(zero_terminal_snr="on"))
 
 
 # ---- in a run

@@ -23,7 +23,7 @@ def pseudo_huber_error(predicted: Tensor, target: Tensor, c: Tensor) -> Tensor:
 def huber_schedule(snr: Tensor, c: float) -> Tensor:
     """(B,) the c of each picture: 1 where it is clean, falling to `c` where it is noise: (1 - c) / (1 + sigma)^2 + c.
 
-    snr: (B,), >= 0; sigma = snr^-1/2.  c: in (0, 1].
+    snr: (B,), >= 0; sigma = snr^-1/2, noise over signal, so in flow matching it is (1 - c) (1 - share of noise)^2 + c.  c: in (0, 1].
     Khrapov et al. 2024, arXiv 2403.16728, the "SNR" schedule of its published code.
     """
     return (1 - c) / (1 + snr.rsqrt()).square() + c

@@ -34,11 +34,10 @@ def zero_terminal_snr(alphas_cumprod: Tensor) -> Tensor:
     return ((root - root[-1]) * (root[0] / (root[0] - root[-1]))).square()
 
 
-def logit_normal_timesteps(count: int, num_timesteps: int, *, mean: float, std: float, generator: torch.Generator) -> Tensor:
-    """(count,) whole timesteps in [0, num_timesteps): u = sigmoid(normal(mean, std)) of the way, so the middle comes most.
+def logit_normal_shares(count: int, *, mean: float, std: float, generator: torch.Generator) -> Tensor:
+    """(count,) in [0, 1], how far from picture to noise: sigmoid(normal(mean, std)), so the middle comes most.
 
     mean: 0 for the middle, above for more noise.  std: 1 in the paper.
-    Esser et al. 2024, arXiv 2403.03206, sec. 3.1; the share u of flow matching is read as the share of the schedule.
+    Esser et al. 2024, arXiv 2403.03206, sec. 3.1.
     """
-    u = torch.sigmoid(mean + std * torch.randn(count, generator=generator))
-    return (u * num_timesteps).long().clamp(max=num_timesteps - 1)
+    return torch.sigmoid(mean + std * torch.randn(count, generator=generator))

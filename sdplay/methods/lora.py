@@ -13,8 +13,8 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
 
 from sdplay.config import LoraConfig, TrainConfig
-from sdplay.export import write_lora
 from sdplay.families import Family, Parts
+from sdplay.formats import write_lora
 
 TITLE = "LoRA"
 ADAPTER = "trainee"

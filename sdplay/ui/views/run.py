@@ -151,7 +151,7 @@ def run_details(row: RunRow) -> str:
     )
     values = "".join(f"<dt>{esc(key)}</dt><dd>{esc(_plain(value))}</dd>" for key, value in settings.items() if value not in ("", None))
     note = (
-        "<p>Works in every program that reads diffusers LoRA files.</p>"
+        "<p>The first is for diffusers, the one for kohya's layout for A1111, ComfyUI and their relatives.</p>"
         if files
         else "<p>No file yet: it is written when the run ends.</p>"
     )

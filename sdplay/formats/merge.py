@@ -1,0 +1,42 @@
+"""A base model with adapters added to its weights, written as a model of its own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+
+from sdplay.families import Parts
+from sdplay.formats.attach import Strengths, denoiser_name, merged
+from sdplay.formats.original import original_tensors
+from sdplay.workspace import folder_written_atomically, sync_folder
+
+
+def write_merged(path: Path, parts: Parts, family: str, adapters: Strengths) -> Path:
+    """Write a folder in diffusers' layout, or, when the path ends in .safetensors, one file in the original layout.
+
+    The folder has the precision the base is loaded in, float32 here; the file float16: 2 GB for Stable Diffusion 1.x,
+    6.5 GB for XL. The loaded base is afterwards what it was. Raises AdapterError when an adapter does not fit, or when
+    there is no original layout for the family.
+    """
+    with merged(parts, adapters):
+        if path.suffix == ".safetensors":
+            _write_file(path, parts, family)
+        else:
+            with folder_written_atomically(path) as beside:
+                parts.pipeline.save_pretrained(beside, safe_serialization=True)
+    return path
+
+
+def _write_file(path: Path, parts: Parts, family: str) -> None:
+    modules = {denoiser_name(parts): parts.denoiser, "vae": parts.pipeline.vae, **parts.text_encoders}
+    tensors = {name: tensor.to(torch.float16).cpu().contiguous() for name, tensor in original_tensors(modules, family).items()}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".tmp-{path.name}")
+    try:
+        save_file(tensors, beside, metadata={"format": "pt"})
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)
+    sync_folder(path.parent)
