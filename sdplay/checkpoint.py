@@ -12,6 +12,7 @@ No pickle anywhere.
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +27,7 @@ from sdplay.workspace import folder_written_atomically
 
 ADAPTER, OPTIMIZER, LOOP_STATE, MANIFEST = "adapter.safetensors", "optimizer.safetensors", "loop_state.json", "MANIFEST.json"
 KEPT = 2
-"""Checkpoints that keep their optimiser state; all keep their adapter."""
+"""Checkpoints that keep their optimiser state; all keep their adapter, if it is light, else only these are kept."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ class Restored:
 
 
 def write_checkpoint(folder: Path, step: int, trainable: Trainable, optimizer: torch.optim.Optimizer) -> None:
-    """Write `folder`/<step>, then prune optimiser states of older ones. At no time is there no valid checkpoint."""
+    """Write `folder`/<step>, then prune older ones. At no time is there no valid checkpoint."""
     with folder_written_atomically(folder / str(step)) as beside:
         trainable.save(beside / ADAPTER)
         save_file(optimizer_tensors(optimizer), beside / OPTIMIZER)
@@ -47,7 +48,10 @@ def write_checkpoint(folder: Path, step: int, trainable: Trainable, optimizer: t
         digests = {name: sha256_of(beside / name) for name in (ADAPTER, OPTIMIZER, LOOP_STATE)}
         (beside / MANIFEST).write_text(json.dumps(digests))
     for older in steps_on_disk(folder)[:-KEPT]:
-        (folder / str(older) / OPTIMIZER).unlink(missing_ok=True)
+        if trainable.light:
+            (folder / str(older) / OPTIMIZER).unlink(missing_ok=True)
+        else:
+            shutil.rmtree(folder / str(older))
 
 
 def newest_valid(folder: Path) -> Restored | None:

@@ -138,9 +138,9 @@ class Engine:
 
     def add_adapter(self, path: Path) -> str:
         """Keep a copy of an adapter file under its name, which is then a column. Raises AdapterError when it cannot be read."""
-        from sdplay.export import read_lora
+        from sdplay.attach.files import read_learned
 
-        read_lora(path)
+        read_learned(path)
         name = f"{slug(path.stem) or 'adapter'}.safetensors"
         self.workspace.adapters.mkdir(exist_ok=True)
         shutil.copyfile(path, self.workspace.adapters / name)
@@ -306,8 +306,7 @@ def check_train_config(config: TrainConfig) -> None:
         templates.check(template)
     if not config.dataset:
         raise ConfigError("No data set is chosen.", "Choose one, or make one from your pictures.")
-    if config.warmup_steps >= config.steps:
-        raise ConfigError(f"The warm-up ({config.warmup_steps} steps) is as long as the run ({config.steps}).", "Lower Warm-up steps.")
+    config.check()
     used = {name for template in config.caption_templates for name in templates.uses(template)}
     if "token" in used and not config.token:
         raise ConfigError("The training templates use {token}, but there is no trigger word.", "Give a made-up word, such as sks-fox.")
@@ -315,12 +314,12 @@ def check_train_config(config: TrainConfig) -> None:
 
 def _draw_shots(parts: Parts, family: Family, grid: CompareConfig, column: Column, folder: Path) -> list[Drawn]:
     from sdplay import sample
-    from sdplay.export import read_lora
+    from sdplay.attach.files import read_learned
 
     shots = [sample.Shot(prompt, seed) for prompt in grid.prompts for seed in grid.seeds]
-    lora = read_lora(column.path) if column.path else None
+    learned = read_learned(column.path) if column.path else None
     drawn = []
-    with sample.using(parts, lora, column.strength):
+    with sample.using(parts, learned, column.strength):
         for shot, picture in zip(shots, sample.draw(parts, family, shots, grid.drawing), strict=True):
             path = _free_path(folder, f"{slug(shot.prompt) or 'picture'}-s{shot.seed}")
             settings = {**grid.drawing.model_dump(), "prompt": shot.prompt, "seed": shot.seed, "base_model": grid.base_model}

@@ -71,13 +71,13 @@ def read_lora(path: Path) -> LoraFile:
     return LoraFile(path, {key: tensor.float() for key, tensor in weights.items()}, rank, alpha, metadata)
 
 
-def read_header(path: Path) -> dict[str, Any]:
+def read_header(path: Path, *, max_mb: int = MAX_FILE_MB) -> dict[str, Any]:
     """The JSON header of a safetensors file, without touching its tensors. Raises AdapterError."""
     if not path.is_file():
         raise AdapterError(f"There is no file {str(path)!r}.", "Give a run or a .safetensors file.")
     size = path.stat().st_size
-    if size > MAX_FILE_MB * 2**20:
-        raise AdapterError(f"{path.name} has {size / 2**20:.0f} MB; an adapter has at most {MAX_FILE_MB}.", "Choose an adapter file.")
+    if size > max_mb * 2**20:
+        raise AdapterError(f"{path.name} has {size / 2**20:.0f} MB; an adapter has at most {max_mb}.", "Choose an adapter file.")
     with path.open("rb") as file:
         start = file.read(8)
         length = struct.unpack("<Q", start)[0] if len(start) == 8 else 0

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from peft.tuners.tuners_utils import BaseTunerLayer
 from PIL import Image, PngImagePlugin
 from torch import Tensor
 
+from sdplay.attach import base_alone
+from sdplay.attach.files import Learned
 from sdplay.config import GenerateConfig
-from sdplay.export import LoraFile, attached
 from sdplay.families import DrawRequest, Family, Parts, batch
 from sdplay.workspace import write_atomically
 
@@ -38,27 +38,20 @@ def never() -> bool:
 
 
 @contextmanager
-def using(parts: Parts, lora: LoraFile | None, strength: float = 1.0) -> Iterator[None]:
-    """The base alone (`lora` None or strength 0), or with one adapter. Other adapters on it are off meanwhile."""
-    if lora is not None and strength != 0:
-        with attached(parts, lora, strength):
+def using(parts: Parts, learned: Learned | None, strength: float = 1.0) -> Iterator[None]:
+    """The base alone (`learned` None or strength 0), or with what one file taught. All else on it is off meanwhile."""
+    with base_alone(parts):
+        if learned is None or strength == 0:
             yield
-        return
-    switch_adapters_off(parts)
-    yield
-
-
-def switch_adapters_off(parts: Parts) -> None:
-    """The denoiser computes what the base computes, whatever is attached to it."""
-    for module in parts.denoiser.modules():
-        if isinstance(module, BaseTunerLayer):
-            module.enable_adapters(False)
+        else:
+            with learned.on(parts, strength):
+                yield
 
 
 def draw(
     parts: Parts, family: Family, shots: Sequence[Shot], config: GenerateConfig, *, cancelled: Callable[[], bool] = never
 ) -> Iterator[Image.Image]:
-    """One picture per shot, in order, with whatever adapter is on. Raises Cancelled between denoising steps."""
+    """One picture per shot, in order, with whatever is on the base. Raises Cancelled between denoising steps."""
     texts = list(dict.fromkeys([config.negative_prompt, *(shot.prompt for shot in shots)]))
     with torch.no_grad():
         encoded = dict(zip(texts, family.encode_prompts(parts, texts).rows(), strict=True))

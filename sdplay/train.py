@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from sdplay import checkpoint, sample, templates
+from sdplay.attach import base_alone
 from sdplay.cache import Latents, encode_examples, encode_texts
 from sdplay.config import GenerateConfig, TrainConfig
 from sdplay.data import Example
@@ -27,6 +28,7 @@ from sdplay.events import Artifact, Checkpoint, Event, Finished, Note, Phase, Sa
 from sdplay.export import sha256_of
 from sdplay.families import Conditioning, Family, Parts, batch
 from sdplay.methods import Method, Trainable
+from sdplay.prior import ClassSource, Prior, prepare_prior
 from sdplay.runs import Run
 from sdplay.workspace import slug
 
@@ -43,7 +45,7 @@ class Hooks:
     emit: Callable[[Event], None]
     stop_requested: Callable[[], bool]
     between_steps: Callable[[], bool]
-    """Lets waiting pictures through; True if another adapter was in use."""
+    """Lets waiting pictures through; True if there were any. The base comes back as it was left."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,8 @@ class Job:
     method: Method
     device: Device
     cache_folder: Path
+    class_examples: Sequence[Example] = ()
+    """Pictures of the class, for prior preservation with a data set."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +74,9 @@ class Material:
     """For each training picture every text it may be shown with."""
     held_out_captions: list[str]
     conditioning: dict[str, Conditioning]
+    """Of every text, as the base reads it; empty where the method changes what texts mean."""
     objective: Objective
+    prior: Prior | None
 
 
 def train(job: Job, hooks: Hooks) -> None:
@@ -79,31 +85,30 @@ def train(job: Job, hooks: Hooks) -> None:
     trainable = job.method.prepare(job.parts, job.family, config)
     try:
         optimizer = torch.optim.AdamW(
-            trainable.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=job.device.kind != "mps"
+            parameter_groups(trainable), lr=config.learning_rate, weight_decay=config.weight_decay, fused=job.device.kind != "mps"
         )
         step = _resume(job, trainable, optimizer)
         hooks.emit(Started(step=step, device=job.device.label))
-        material = prepare_material(job, hooks)
+        material = prepare_material(job, hooks, trainable)
         if step == 0:
-            _draw_samples(job, hooks, 0)
+            _draw_samples(job, hooks, trainable, 0)
         hooks.emit(Phase(name="training"))
         while step < config.steps and not hooks.stop_requested():
             started = time.perf_counter()
             learning_rate = learning_rate_at(step, config)
-            loss = _one_step(job, material, trainable, optimizer, step=step, learning_rate=learning_rate)
+            loss = _one_step(job, material, trainable, optimizer, step=step)
             step += 1
             hooks.emit(Step(step=step, loss=loss, learning_rate=learning_rate, seconds=time.perf_counter() - started))
-            _now_and_then(job, hooks, material, step)
+            _now_and_then(job, hooks, material, trainable, step=step)
             if step % config.checkpoint_every == 0 and step < config.steps:
                 _save_checkpoint(job, hooks, trainable, optimizer, step=step)
-            if hooks.between_steps():
-                trainable.activate()
+            hooks.between_steps()
         _finish(job, hooks, trainable, optimizer, step=step)
     finally:
         trainable.detach()
 
 
-def prepare_material(job: Job, hooks: Hooks) -> Material:
+def prepare_material(job: Job, hooks: Hooks, trainable: Trainable) -> Material:
     """Split off the held-out pictures; compute or read latents and text embeddings."""
     config = job.config
     size = config.resolution or job.parts.size
@@ -119,7 +124,17 @@ def prepare_material(job: Job, hooks: Hooks) -> Material:
             examples, job.parts, job.family, size=size, folder=job.cache_folder / "latents", on_progress=say("encoding pictures")
         )
 
-    texts = ["", *held_out_captions, *(text for choices in captions for text in choices)]
+    texts = [] if trainable.changes_text else ["", *held_out_captions, *(text for choices in captions for text in choices)]
+    source = ClassSource(
+        dataset=job.class_examples,
+        cache_folder=job.cache_folder,
+        size=size,
+        on_progress=lambda name, done, total: hooks.emit(Phase(name=name, done=done, total=total)),
+        stop_requested=hooks.stop_requested,
+    )
+    prior = prepare_prior(config, job.parts, job.family, source)
+    if prior and not trainable.changes_text:
+        texts.append(prior.text)
     return Material(
         train=latents(train_examples),
         held_out=latents(held_out) if held_out else None,
@@ -127,7 +142,33 @@ def prepare_material(job: Job, hooks: Hooks) -> Material:
         held_out_captions=held_out_captions,
         conditioning=encode_texts(texts, job.parts, job.family, folder=job.cache_folder / "text", on_progress=say("encoding text")),
         objective=job.family.objective(job.parts),
+        prior=prior,
     )
+
+
+def parameter_groups(trainable: Trainable) -> list[dict[str, object]]:
+    """What the method trains, as an optimiser takes it; `rate`, `first_step` and `end_step` stay with each group."""
+    facts = ("rate", "first_step", "end_step")
+    made = []
+    for group in trainable.groups():
+        decay = {} if group.weight_decay is None else {"weight_decay": group.weight_decay}
+        made.append({"params": list(group.parameters), **decay, **{name: getattr(group, name) for name in facts}})
+    return made
+
+
+def open_groups(optimizer: torch.optim.Optimizer, step: int, config: TrainConfig) -> None:
+    """Give each group its learning rate, and let it learn or not, by the step alone: so also after a resume.
+
+    The schedule of a group runs over its own steps.
+    """
+    for group in optimizer.param_groups:
+        first, end = group["first_step"], config.steps if group["end_step"] is None else group["end_step"]
+        learns = first <= step < end
+        if learns:
+            own = config if (first, end) == (0, config.steps) else config.model_copy(update={"steps": end - first})
+            group["lr"] = group["rate"] * learning_rate_at(step - first, own)
+        for parameter in group["params"]:
+            parameter.requires_grad_(learns)
 
 
 def split(examples: Sequence[Example], share: float, seed: int) -> tuple[list[Example], list[Example]]:
@@ -175,67 +216,109 @@ def _resume(job: Job, trainable: Trainable, optimizer: torch.optim.Optimizer) ->
     return restored.step
 
 
-def _one_step(
-    job: Job, material: Material, trainable: Trainable, optimizer: torch.optim.Optimizer, *, step: int, learning_rate: float
-) -> float:
+def _one_step(job: Job, material: Material, trainable: Trainable, optimizer: torch.optim.Optimizer, *, step: int) -> float:
     """Add up the gradients of the micro-batches, then change the weights. Returns the mean loss."""
     config = job.config
-    for group in optimizer.param_groups:
-        group["lr"] = learning_rate
+    open_groups(optimizer, step, config)
     total = 0.0
     for micro in range(config.gradient_accumulation):
-        loss = _batch_loss(job, material, step=step, micro=micro) / config.gradient_accumulation
-        loss.backward()
+        loss = _batch_loss(job, material, trainable, step=step, micro=micro) / config.gradient_accumulation
+        if loss.requires_grad:  # a word learns nothing from texts without it
+            loss.backward()
         total += loss.item()
     if not math.isfinite(total):
         raise DeviceError(f"The loss at step {step + 1} is not a number.", "Lower the learning rate, for example to half, and train again.")
-    torch.nn.utils.clip_grad_norm_(trainable.parameters(), config.max_grad_norm)
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    torch.nn.utils.clip_grad_norm_(parameters, config.max_grad_norm)
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)
+    trainable.after_step(step)
     return total
 
 
-def _batch_loss(job: Job, material: Material, *, step: int, micro: int) -> Tensor:
+def _batch_loss(job: Job, material: Material, trainable: Trainable, *, step: int, micro: int) -> Tensor:
     """Error of one micro-batch: per picture, weighted by noise level, then averaged."""
     config = job.config
     random = step_generator(config.seed, step, micro)
     first = (step * config.gradient_accumulation + micro) * config.batch_size
     chosen = indices_of(first, config.batch_size, num_examples=len(material.captions), seed=config.seed)
-    mean, std = material.train.mean[chosen], material.train.std[chosen]
+    drawn = _draw_noise(material, material.train, chosen, random)
+    texts = [_draw_caption(material, index, config.caption_dropout, random) for index in chosen]
+    error = _denoising_error(job, material.objective, drawn, conditioning_of(job, material, trainable, texts, step=step))
+    loss = _weighted_by_noise(job, material.objective, error, drawn[2]).mean()
+    if material.prior:
+        error, t = _prior_error(job, material, trainable, drawn, step=step, random=random)
+        loss = loss + material.prior.weight * _weighted_by_noise(job, material.objective, error, t).mean()
+    return loss
+
+
+def _draw_noise(material: Material, latents: Latents, chosen: Sequence[int], random: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+    """x0 (B, C, h, w) from the posterior, eps of the same shape, t (B,)."""
+    mean, std = latents.mean[chosen], latents.std[chosen]
     x0 = mean + std * torch.randn(mean.shape, generator=random)
     eps = torch.randn(x0.shape, generator=random)
-    t = torch.randint(0, material.objective.num_timesteps, (len(x0),), generator=random)
-    conditioning = batch([_draw_caption(material, index, config.caption_dropout, random) for index in chosen])
-    loss = _denoising_error(job, material.objective, (x0, eps, t), conditioning)
-    if config.min_snr_gamma is not None:
-        t = t.to(loss.device)
-        loss = loss * min_snr_weight(material.objective.snr(t), config.min_snr_gamma, material.objective.prediction)
-    return loss.mean()
+    return x0, eps, torch.randint(0, material.objective.num_timesteps, (len(x0),), generator=random)
+
+
+def conditioning_of(job: Job, material: Material, trainable: Trainable, texts: Sequence[str], *, step: int) -> Conditioning:
+    """The texts as the base reads them, from the cache; or as the method makes them mean now, with gradients while it learns."""
+    if not trainable.changes_text:
+        return batch([material.conditioning[text] for text in texts])
+    with torch.set_grad_enabled(torch.is_grad_enabled() and trainable.trains_text(step)):
+        return job.family.encode_prompts(job.parts, texts)
+
+
+def _weighted_by_noise(job: Job, objective: Objective, error: Tensor, t: Tensor) -> Tensor:
+    """(B,) error of each picture -> (B,) error times the weight of its noise level."""
+    if job.config.min_snr_gamma is None:
+        return error
+    return error * min_snr_weight(objective.snr(t.to(error.device)), job.config.min_snr_gamma, objective.prediction)
+
+
+def _prior_error(
+    job: Job, material: Material, trainable: Trainable, drawn: tuple[Tensor, Tensor, Tensor], *, step: int, random: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """(B,) error on the class, and its timesteps: on class pictures with noise of their own, or against the base's prediction."""
+    prior, count = material.prior, len(drawn[0])
+    assert prior is not None
+    if prior.latents is not None:
+        chosen = torch.randint(0, len(prior.latents.mean), (count,), generator=random).tolist()
+        drawn = _draw_noise(material, prior.latents, chosen, random)
+    x0, eps, t = (tensor.to(job.parts.device) for tensor in drawn)
+    target = material.objective.target(x0, eps, t)
+    if prior.latents is None:
+        with torch.no_grad(), base_alone(job.parts):
+            target = _predicted(job, material.objective.add_noise(x0, eps, t), t, batch([prior.conditioning] * count))
+    conditioning = conditioning_of(job, material, trainable, [prior.text] * count, step=step)
+    return per_sample_loss(_predicted(job, material.objective.add_noise(x0, eps, t), t, conditioning), target), t
 
 
 def _denoising_error(job: Job, objective: Objective, drawn: tuple[Tensor, Tensor, Tensor], conditioning: Conditioning) -> Tensor:
     """(B,) error of the denoiser at x_t, unweighted."""
     x0, eps, t = (tensor.to(job.parts.device) for tensor in drawn)
-    x_t = objective.add_noise(x0, eps, t).contiguous(memory_format=torch.channels_last)
+    return per_sample_loss(_predicted(job, objective.add_noise(x0, eps, t), t, conditioning), objective.target(x0, eps, t))
+
+
+def _predicted(job: Job, x_t: Tensor, t: Tensor, conditioning: Conditioning) -> Tensor:
+    """(B, C, h, w): what the denoiser says at x_t."""
     with autocast(job.parts.device) if job.config.mixed_precision == "auto" else nullcontext():
-        predicted = job.family.predict(job.parts, x_t, t, conditioning)
-    return per_sample_loss(predicted, objective.target(x0, eps, t))
+        return job.family.predict(job.parts, x_t.contiguous(memory_format=torch.channels_last), t, conditioning)
 
 
-def _draw_caption(material: Material, index: int, dropout: float, random: torch.Generator) -> Conditioning:
+def _draw_caption(material: Material, index: int, dropout: float, random: torch.Generator) -> str:
     dropped, choice = torch.rand(2, generator=random).tolist()
     choices = material.captions[index]
-    return material.conditioning["" if dropped < dropout else choices[int(choice * len(choices))]]
+    return "" if dropped < dropout else choices[int(choice * len(choices))]
 
 
 @torch.no_grad()
-def validation_loss(job: Job, material: Material) -> float | None:
+def validation_loss(job: Job, material: Material, trainable: Trainable) -> float | None:
     """Mean error on the held-out pictures at fixed timesteps and fixed noise; None when nothing is held out."""
     if material.held_out is None:
         return None
     x0 = material.held_out.mean
     random = step_generator(job.config.seed, 0, VALIDATION)
-    conditioning = batch([material.conditioning[text] for text in material.held_out_captions])
+    conditioning = conditioning_of(job, material, trainable, material.held_out_captions, step=0)
     errors = []
     for share in VALIDATION_TIMESTEPS:
         t = torch.full((len(x0),), int(share * material.objective.num_timesteps))
@@ -243,20 +326,20 @@ def validation_loss(job: Job, material: Material) -> float | None:
     return float(torch.stack(errors).mean())
 
 
-def _now_and_then(job: Job, hooks: Hooks, material: Material, step: int) -> None:
+def _now_and_then(job: Job, hooks: Hooks, material: Material, trainable: Trainable, *, step: int) -> None:
     config = job.config
     last = step == config.steps
     if config.validate_every and (step % config.validate_every == 0 or last):
-        loss = validation_loss(job, material)
+        loss = validation_loss(job, material, trainable)
         if loss is not None:
             hooks.emit(Validation(step=step, loss=loss))
     if last or (config.sample_every and step % config.sample_every == 0):
-        _draw_samples(job, hooks, step)
+        _draw_samples(job, hooks, trainable, step)
         hooks.emit(Phase(name="training"))
 
 
-def _draw_samples(job: Job, hooks: Hooks, step: int) -> None:
-    """Every sample prompt with the config's sample seed, with the weights as they are now."""
+def _draw_samples(job: Job, hooks: Hooks, trainable: Trainable, step: int) -> None:
+    """Every sample prompt with the config's sample seed, as a file written now would draw it."""
     config = job.config
     values = templates.Values(token=config.token, class_word=config.class_word, style=config.token)
     prompts = [templates.expand_one(prompt, values, 0) for prompt in config.sample_prompts]
@@ -268,7 +351,9 @@ def _draw_samples(job: Job, hooks: Hooks, step: int) -> None:
     )
     shots = [sample.Shot(prompt, config.sample_seed) for prompt in prompts]
     files = []
-    for index, (shot, picture) in enumerate(zip(shots, sample.draw(job.parts, job.family, shots, drawing), strict=True)):
+    with trainable.shown():
+        pictures = list(sample.draw(job.parts, job.family, shots, drawing))
+    for index, (shot, picture) in enumerate(zip(shots, pictures, strict=True)):
         file = f"samples/{step:06d}/{index:02d}-{slug(shot.prompt) or 'prompt'}.png"
         settings = {**drawing.model_dump(), "prompt": shot.prompt, "seed": shot.seed, "base_model": config.base_model}
         sample.write_png(job.run.folder / file, picture, {**settings, "adapter": f"{job.run.id}@{step}"})
@@ -287,9 +372,9 @@ def _finish(job: Job, hooks: Hooks, trainable: Trainable, optimizer: torch.optim
         hooks.emit(Phase(name="saving"))
         _save_checkpoint(job, hooks, trainable, optimizer, step=step)
         path = job.run.folder / "out" / f"{job.run.id}.safetensors"
-        trainable.save(path)
-        file = str(path.relative_to(job.run.folder))
-        hooks.emit(Artifact(file=file, format="diffusers LoRA", num_bytes=path.stat().st_size, sha256=sha256_of(path)))
+        for made, layout in trainable.export(path).items():
+            file = str(made.relative_to(job.run.folder))
+            hooks.emit(Artifact(file=file, format=layout, num_bytes=made.stat().st_size, sha256=sha256_of(made)))
     else:
         hooks.emit(Note(text="Stopped before the first step: nothing was learned."))
     hooks.emit(Finished(step=step) if step == job.config.steps else Stopped(step=step))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Protocol
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from diffusers import UNet2DConditionModel
     from torch import Tensor, nn
 
+    from sdplay.attach import Attachment
     from sdplay.device import Device
     from sdplay.diffusion.objective import Objective
 
@@ -44,6 +45,8 @@ class Parts:
     """What the user called it: `mini`, a Hub id, a folder."""
     fingerprint: str
     """Hash of the weights that turn pictures and text into numbers; keys of the caches contain it."""
+    attached: list[Attachment] = field(default_factory=list)
+    """What is on the base now, see sdplay/attach."""
 
 
 @dataclass(frozen=True)
