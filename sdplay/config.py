@@ -172,7 +172,7 @@ class TextEncoderConfig(TrainConfig):
     """Teaching the text encoders too."""
 
     text_encoder_share: float = setting(
-        0.0, "Text encoder share", "Share of the steps in which the text encoders learn too; 0: never. They over-fit sooner, so they stop sooner.",
+        0.0, "Text encoder share", "Share of the steps in which the text encoders learn too; 0: never. They over-fit sooner.",
         typical="0 for a style, 0.3 to 0.5 for a subject", risk="High: other words lose their meaning.", ge=0, le=1,
     )  # fmt: skip
     text_encoder_rate: float = setting(
@@ -273,7 +273,8 @@ class DreamBoothConfig(TextEncoderConfig, PriorConfig):
 
     method: Literal["dreambooth"] = setting("dreambooth", "Method", "How the base model is taught.", level="hidden")
     learning_rate: float = setting(
-        5e-6, "Learning rate", "How far each step goes.", level="basic", typical="1e-6 to 5e-6 for Stable Diffusion, 1e-4 for the embedded model",
+        5e-6, "Learning rate", "How far each step goes.", level="basic",
+        typical="1e-6 to 5e-6 for Stable Diffusion, 1e-4 for the embedded model",
         risk="Too high: noise and blotches; halve it.", gt=0, le=0.1,
     )  # fmt: skip
     ema_decay: float | None = setting(

@@ -119,10 +119,16 @@ class Adapter:
     def load_weights(self, weights: Mapping[str, Tensor]) -> None:
         """In place, so that an optimiser keeps its parameters. Raises ValueError when names or shapes differ."""
         own = {
-            f"{model}.{_file_name(name)}": parameter for model, parameters in self.parameters.items() for name, parameter in parameters.items()
+            f"{model}.{_file_name(name)}": parameter
+            for model, parameters in self.parameters.items()
+            for name, parameter in parameters.items()
         }
         strange = next(
-            (name for name in own.keys() | weights.keys() if name not in own or name not in weights or own[name].shape != weights[name].shape),
+            (
+                name
+                for name in own.keys() | weights.keys()
+                if name not in own or name not in weights or own[name].shape != weights[name].shape
+            ),
             None,
         )
         if strange is not None:
@@ -165,7 +171,9 @@ def denoiser_layers(denoiser: nn.Module, attention: Sequence[str], targets: Targ
     suffixes = (*attention, *(MLP if "mlp" in targets else ()), *(CONV if "conv" in targets else ()))
     layers = matching_layers(denoiser, suffixes, blocks)
     if not layers:
-        raise ConfigError(f"No layer of the base model lies in the blocks {blocks!r}.", "Write for example up_blocks.1, or leave Blocks empty.")
+        raise ConfigError(
+            f"No layer of the base model lies in the blocks {blocks!r}.", "Write for example up_blocks.1, or leave Blocks empty."
+        )
     return layers
 
 

@@ -225,7 +225,9 @@ def _shape(name: str, metadata: Mapping[str, str]) -> Shape:
     except (KeyError, ValueError, TypeError):
         raise AdapterError(f"{name} does not say what adapter it is.", "Export it again.") from None
     if shape.kind not in FORMATS or not isinstance(shape.rank, int) or not 1 <= shape.rank <= MAX_RANK:
-        raise AdapterError(f"{name} is an adapter of kind {shape.kind!r:.40} and rank {shape.rank!r:.20}.", f"One rank up to {MAX_RANK} is read.")
+        raise AdapterError(
+            f"{name} is an adapter of kind {shape.kind!r:.40} and rank {shape.rank!r:.20}.", f"One rank up to {MAX_RANK} is read."
+        )
     return shape
 
 

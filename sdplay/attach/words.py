@@ -67,14 +67,16 @@ class Words:
             taken = parts.tokenizers[name].get_vocab().keys() & set(self._tokens)
             if taken:
                 raise ConfigError(f"The base model has a token {min(taken)} already.", "Choose another trigger word.")
-        self._own = {name: WordTokenizer(parts.tokenizers[name], word, self._tokens) for name in self.vectors}
+        self._own: dict[str, WordTokenizer] = {}
         self._before: dict[str, Any] = {}
         self._hooks: list[RemovableHandle] = []
 
     def put_on(self) -> None:
         """Prompts may use the word."""
         for name, vectors in self.vectors.items():
-            self._before[name] = self.parts.tokenizers[name]
+            there = self.parts.tokenizers[name]
+            if self._before.get(name) is not there:
+                self._before[name], self._own[name] = there, WordTokenizer(there, self.word, self._tokens)
             self.parts.tokenizers[name] = self._own[name]
             encoder = self.parts.text_encoders[name]
             before, after = _exchange(self._own[name].ids, stand_in(self._before[name]), vectors)
@@ -120,7 +122,9 @@ def initial_vectors(parts: Parts, phrase: str, count: int, seed: int) -> dict[st
         table = table_of(encoder).weight.detach().float().cpu()
         ids = parts.tokenizers[name](phrase, add_special_tokens=False).input_ids if phrase.strip() else []
         if len(ids) > count:
-            raise ConfigError(f"{phrase!r} has {len(ids)} tokens, but the word has {count} vectors.", f"Set Vectors to {len(ids)}, or shorten it.")
+            raise ConfigError(
+                f"{phrase!r} has {len(ids)} tokens, but the word has {count} vectors.", f"Set Vectors to {len(ids)}, or shorten it."
+            )
         noise = torch.randn((count, table.shape[1]), generator=torch.Generator().manual_seed(seed)) * table.std()
         made[name] = torch.cat([table[ids], noise[len(ids) :]])
     return made

@@ -1,4 +1,7 @@
-"""Full fine-tuning: every weight of the denoiser learns. Ruiz et al. 2022, arXiv 2208.12242; its prior preservation is in sdplay/prior.py."""
+"""Full fine-tuning: every weight of the denoiser learns. Ruiz et al. 2022, arXiv 2208.12242.
+
+Its prior preservation is in sdplay/prior.py, because other methods use it too.
+"""
 
 from __future__ import annotations
 

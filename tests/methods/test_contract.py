@@ -32,10 +32,14 @@ RUNS: dict[str, dict[str, object]] = {
     "dreambooth with text encoder and mean": {
         "method": "dreambooth", "learning_rate": 1e-3, "save_dtype": "float32", "text_encoder_share": 0.5, "ema_decay": 0.9,
     },
-    "dreambooth with prior": {"method": "dreambooth", "learning_rate": 1e-3, "save_dtype": "float32", "prior": "prediction", "class_word": "ball"},
+    "dreambooth with prior": {
+        "method": "dreambooth", "learning_rate": 1e-3, "save_dtype": "float32", "prior": "prediction", "class_word": "ball",
+    },
     "textual inversion": {"method": "textual_inversion", "learning_rate": 0.1, "vectors": 2},
     "pivotal": {"method": "pivotal", "vectors": 2},
-    "pivotal of dora with prior": {"method": "pivotal", "vectors": 2, "kind": "dora", "prior": "prediction", "class_word": "dog", "norm": "median"},
+    "pivotal of dora with prior": {
+        "method": "pivotal", "vectors": 2, "kind": "dora", "prior": "prediction", "class_word": "dog", "norm": "median",
+    },
 }  # fmt: skip
 
 
@@ -94,8 +98,10 @@ def test_a_run_cut_off_after_a_checkpoint_resumes_to_equal_losses_and_weights(
         if not (cut.folder / "checkpoints" / str(kept) / "optimizer.safetensors").is_file():
             continue  # only the newest two are kept whole
 
-        engine.resume(cut.id)
-        state = engine.wait(cut.id)
+        new_process = Engine(engine.workspace)
+        new_process.resume(cut.id)
+        state = new_process.wait(cut.id)
+        new_process.close()
 
         assert state.status == "finished", state
         assert [step.loss for step in state.losses] == [step.loss for step in whole.state().losses]
