@@ -99,7 +99,7 @@ def _fingerprint(parts: Parts) -> str:
     """Of the denoiser's values, which decide what a class picture looks like."""
     digest = hashlib.sha256()
     for name, tensor in parts.denoiser.state_dict().items():
-        digest.update(name.encode() + tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+        digest.update(name.encode() + tensor.detach().cpu().float().numpy().tobytes())
     return digest.hexdigest()
 
 

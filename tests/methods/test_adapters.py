@@ -73,7 +73,9 @@ def test_blocks_that_do_not_exist_are_refused_with_advice(parts: Parts) -> None:
 
 
 def test_lora_plus_lets_b_learn_faster_and_nothing_is_lost(parts: Parts) -> None:
-    plain = lora.prepare(parts, family("sd15"), LoraConfig()).groups()
+    one = lora.prepare(parts, family("sd15"), LoraConfig())
+    plain = one.groups()
+    one.detach()
     plus = lora.prepare(parts, family("sd15"), LoraConfig(lora_plus_ratio=16.0)).groups()
 
     assert [group.rate for group in plain] == [1.0]
