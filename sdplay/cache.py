@@ -34,6 +34,8 @@ class Latents:
     """(N, C, h, w)"""
     std: Tensor
     """(N, C, h, w)"""
+    geometry: Tensor
+    """(N, 6) float32 px: original height and width, top and left of the crop, target height and width. See `geometry_of`."""
 
 
 def encode_examples(
@@ -51,7 +53,8 @@ def encode_examples(
             value = {"mean": mean[row].contiguous(), "std": std[row].contiguous()}
             write_atomically(paths[index], save(value))
             values[index] = value
-    return Latents(*(torch.stack([value[name] for value in values if value]) for name in ("mean", "std")))
+    mean, std = (torch.stack([value[name] for value in values if value]) for name in ("mean", "std"))
+    return Latents(mean, std, torch.tensor([geometry_of(example, size) for example in examples], dtype=torch.float32))
 
 
 @torch.no_grad()
@@ -82,6 +85,16 @@ def center_square(picture: Image.Image, size: int) -> Image.Image:
     side = min(picture.size)
     left, top = (picture.width - side) // 2, (picture.height - side) // 2
     return picture.resize((size, size), Image.Resampling.LANCZOS, box=(left, top, left + side, top + side))
+
+
+def geometry_of(example: Example, size: int) -> tuple[int, int, int, int, int, int]:
+    """Original height and width, top and left of the crop, target height and width, as SDXL is told them.
+
+    The crop is counted in pixels of the picture resized so that its shorter side is `size`. Podell et al. 2023, arXiv 2307.01952, sec. 2.2.
+    """
+    side = min(example.width, example.height)
+    left, top = (example.width - side) // 2, (example.height - side) // 2
+    return (example.height, example.width, round(top * size / side), round(left * size / side), size, size)
 
 
 def _key(*facts: str) -> str:

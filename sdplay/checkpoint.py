@@ -21,7 +21,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from sdplay.export import sha256_of
+from sdplay.formats.header import sha256_of
 from sdplay.methods import Trainable
 from sdplay.workspace import folder_written_atomically
 
@@ -35,7 +35,8 @@ class Restored:
     """A checkpoint read back."""
 
     step: int
-    weights: dict[str, Tensor]
+    path: Path
+    """What was learned."""
     optimizer: dict[str, Tensor]
 
 
@@ -58,7 +59,7 @@ def newest_valid(folder: Path) -> Restored | None:
     """The checkpoint to go on from, or None."""
     for step in reversed(steps_on_disk(folder)):
         if is_valid(folder / str(step)):
-            return Restored(step, load_file(folder / str(step) / ADAPTER), load_file(folder / str(step) / OPTIMIZER))
+            return Restored(step, folder / str(step) / ADAPTER, load_file(folder / str(step) / OPTIMIZER))
     return None
 
 

@@ -85,9 +85,15 @@ def build_parser() -> argparse.ArgumentParser:
     show.add_argument("run")
     _add_generate(command("generate", do_generate, "draw pictures", json_too=True))
     _add_compare(command("compare", do_compare, "draw a grid: columns x prompts x seeds", json_too=True))
+    command("bases", do_bases, "list the base models that are offered, with size and licence", json_too=True)
     export = command("export", do_export, "write what a run learned as a .safetensors file for other programs")
-    export.add_argument("run", help="RUN or RUN@STEP")
+    export.add_argument("run", help="RUN, RUN@STEP or FILE; with --merge also RUN:0.8+FILE:0.5")
     export.add_argument("-o", "--out", type=Path, required=True, help="file or folder")
+    export.add_argument("--format", choices=("diffusers", "kohya"), default="diffusers", help="kohya: for A1111 and ComfyUI")
+    export.add_argument("--merge", action="store_true", help="write the whole base model with it: a folder, or one .safetensors")
+    export.add_argument("--base", default="", help="base model to merge a FILE into")
+    inspect = command("inspect", do_inspect, "what an adapter file is, and what is wrong with it", json_too=True)
+    inspect.add_argument("file", type=Path)
     serve = command("serve", do_serve, "open the web page")
     serve.add_argument("--share", action="store_true", help="open a public link, behind a password")
     serve.add_argument("--host", default=os.environ.get("GRADIO_SERVER_NAME", "127.0.0.1"))
@@ -105,7 +111,7 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="settings", help="one setting; may be repeated")
     parser.add_argument("--token", help="trigger word")
     parser.add_argument("--class", dest="class_word", help="what kind of thing it is: dog, vase")
-    parser.add_argument("--base", help="mini, a Hub id or a folder (default: mini)")
+    parser.add_argument("--base", help="mini, a Hub id, a folder or a .safetensors checkpoint (default: mini); see `sdplay bases`")
     parser.add_argument("--name", default="", help="name of the run")
 
 
@@ -290,11 +296,44 @@ def do_compare(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def do_bases(arguments: argparse.Namespace) -> int:
+    """One line per base, with what it takes."""
+    from sdplay.bases import load_bases
+
+    bases = load_bases().values()
+    if arguments.json:
+        _print_json([base.model_dump(mode="json") for base in bases])
+        return 0
+    for base in bases:
+        print(f"{base.id:50} {base.facts}")
+    return 0
+
+
 def do_export(arguments: argparse.Namespace) -> int:
     """Write the file, print where and how large."""
-    path = _engine().export(arguments.run, arguments.out)
-    print(f"{path} ({path.stat().st_size / 2**20:.2f} MB)")
+    engine = _engine()
+    if arguments.merge:
+        path = engine.export_merged(arguments.run, arguments.out, base_model=arguments.base)
+    else:
+        path = engine.export(arguments.run, arguments.out, layout=arguments.format)
+    files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
+    print(f"{path} ({sum(file.stat().st_size for file in files) / 2**20:.2f} MB)")
+    engine.close()
     return 0
+
+
+def do_inspect(arguments: argparse.Namespace) -> int:
+    """Print the report. 1 when the file cannot be used."""
+    from dataclasses import asdict
+
+    from sdplay.formats import report_lines
+
+    report = _engine().inspect(arguments.file)
+    if arguments.json:
+        _print_json(asdict(report))
+    else:
+        print("\n".join(report_lines(report)))
+    return 0 if report.methods else EXIT_FAILED
 
 
 def do_serve(arguments: argparse.Namespace) -> int:

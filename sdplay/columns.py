@@ -1,9 +1,12 @@
-"""What a comparison's column or a drawing's adapter is, as a user writes it: `base`, `RUN`, `RUN@STEP`, `FILE`, each with `:STRENGTH`."""
+"""What a comparison's column or a drawing's adapter is, as a user writes it.
+
+`base`, `RUN`, `RUN@STEP`, `FILE`, each with `:STRENGTH`; several adapters at once joined by `+`: `FILE:0.8+RUN:0.5`.
+"""
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sdplay.errors import AdapterError, ConfigError, RunError
@@ -12,22 +15,42 @@ from sdplay.workspace import Workspace
 
 BASE = "base"
 MAX_STRENGTH = 4.0
+MAX_MIXED = 8
 _STRENGTH = re.compile(r"^(?P<what>.+?):(?P<strength>-?[0-9.]+(e-?[0-9]+)?)$")
 
 
 @dataclass(frozen=True)
 class Column:
-    """One column: the base alone (`path` None), or an adapter file at a strength."""
+    """One column: the base alone (`path` None), or an adapter file at a strength, maybe with more of them."""
 
     label: str
     path: Path | None = None
     strength: float = 1.0
     run_id: str = ""
     step: int | None = None
+    more: tuple[tuple[Path, float], ...] = ()
+    """What is joined to it by `+`."""
+
+    @property
+    def adapters(self) -> tuple[tuple[Path, float], ...]:
+        """Every adapter file with its strength; none for the base."""
+        return ((self.path, self.strength), *self.more) if self.path else ()
 
 
 def parse_column(text: str, workspace: Workspace) -> Column:
     """Find what `text` names. Raises RunError, AdapterError or ConfigError with what to write instead."""
+    pieces = [piece for piece in text.split("+") if piece.strip()]
+    if len(pieces) < 2 or _is_file(_split_strength(text.strip())[0]):
+        return _parse_one(text, workspace)
+    columns = [_parse_one(piece, workspace) for piece in pieces]
+    if len(columns) > MAX_MIXED:
+        raise ConfigError(f"{text!r} mixes {len(columns)} adapters.", f"Mix at most {MAX_MIXED}.")
+    first, *others = [column for column in columns if column.path] or columns
+    more = tuple(pair for column in others for pair in column.adapters)
+    return replace(first, label=" + ".join(column.label for column in columns), more=more)
+
+
+def _parse_one(text: str, workspace: Workspace) -> Column:
     what, strength = _split_strength(text.strip())
     if what == BASE:
         return Column(BASE)
@@ -65,6 +88,14 @@ def adapter_of(run: Run, step: int | None) -> Path:
 def checkpoint_steps(run: Run) -> list[int]:
     """Steps whose adapter is on disk, rising."""
     return sorted(int(path.parent.name) for path in run.folder.glob("checkpoints/[0-9]*/adapter.safetensors"))
+
+
+def _is_file(text: str) -> bool:
+    """Whether it is the path of a file; a text that can be no path is none."""
+    try:
+        return Path(text).expanduser().is_file()
+    except (OSError, RuntimeError, ValueError):
+        return False
 
 
 def _split_strength(text: str) -> tuple[str, float]:

@@ -140,13 +140,13 @@ def draw_comparison(comparison: Comparison, drawing: Drawing) -> Comparison:
     Raises Cancelled, AdapterError and what drawing raises.
     """
     from sdplay import sample
-    from sdplay.attach.files import read_learned
+    from sdplay.formats import read_adapter
 
     config = comparison.config
     shots = [(prompt, seed) for prompt in range(len(config.prompts)) for seed in config.seeds]
     for index, column in enumerate(drawing.columns):
-        learned = read_learned(column.path) if column.path else None
-        with sample.using(drawing.parts, learned, column.strength):
+        adapters = [(read_adapter(path), strength) for path, strength in column.adapters]
+        with sample.using(drawing.parts, adapters):
             wanted = [sample.Shot(config.prompts[prompt], seed) for prompt, seed in shots]
             pictures = sample.draw(drawing.parts, drawing.family, wanted, config.drawing, cancelled=drawing.cancelled)
             for (prompt, seed), picture in zip(shots, pictures, strict=True):

@@ -48,7 +48,7 @@ class TrainConfig(Config):
     base_model: Text = setting(
         "mini",
         "Base model",
-        "What is taught: `mini` (embedded), a Hub id such as owner/name, or a folder in diffusers layout.",
+        "What is taught: `mini` (embedded), a Hub id such as owner/name, a folder in diffusers layout, or a .safetensors checkpoint.",
         level="hidden",
     )
     token: Text = setting("", "Trigger word", "The made-up word that will call what was learned.", level="hidden", max_length=60)
@@ -331,7 +331,11 @@ class CompareConfig(Config):
 
     base_model: Text = setting("mini", "Base model", "The base model of every column.", level="hidden")
     columns: tuple[Text, ...] = setting(
-        ("base",), "Columns", "base, RUN, RUN@STEP or FILE, each with an optional :STRENGTH.", min_length=1, max_length=12
+        ("base",),
+        "Columns",
+        "base, RUN, RUN@STEP or FILE, each with :STRENGTH if wanted; + mixes several.",
+        min_length=1,
+        max_length=12,
     )
     prompts: tuple[Text, ...] = setting((), "Prompts", "One row each.", min_length=1, max_length=64)
     seeds: tuple[Annotated[int, Field(ge=0, le=2**31 - 1)], ...] = setting(

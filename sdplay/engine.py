@@ -11,13 +11,14 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from filelock import FileLock
 
 from sdplay import hub, templates
+from sdplay.bases import OfferedBase, load_bases
 from sdplay.columns import Column, parse_column
 from sdplay.compare import (
     Comparison,
@@ -42,6 +43,7 @@ from sdplay.workspace import PRESETS, Workspace, slug
 
 if TYPE_CHECKING:
     from sdplay.families import Family, Parts, TokenCount
+    from sdplay.formats import Report
 
 MAX_CELLS = 400
 
@@ -125,23 +127,49 @@ class Engine:
             raise RunError(f"Run {run.id} is still going.", "Stop it first.")
         shutil.rmtree(run.folder)
 
-    def export(self, run_id: str, path: Path) -> Path:
-        """Copy what a run (or RUN@STEP) learned to a .safetensors file that other programs read. Raises SdplayError."""
-        column = parse_column(run_id, self.workspace)
-        if column.path is None:
-            raise RunError("The base has no adapter to export.", "Give a run.")
-        target = path / f"{column.run_id or column.path.stem}.safetensors" if path.is_dir() else path
+    def export(self, run_id: str, path: Path, *, layout: str = "diffusers") -> Path:
+        """Write what a run (or RUN@STEP, or FILE) learned as a .safetensors file that other programs read. Raises SdplayError.
+
+        `layout`: diffusers, or kohya for A1111 and ComfyUI.
+        """
+        column, file = self._adapter_column(run_id)
+        target = path / f"{column.run_id or file.stem}.safetensors" if path.is_dir() else path
         if target.suffix != ".safetensors":
             raise ConfigError(f"{target.name!r} does not end in .safetensors.", "Name the file like lora.safetensors.")
         target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(column.path, target)
+        if layout == "diffusers" and column.run_id:
+            shutil.copyfile(file, target)
+        else:
+            self._convert(column, file, target, layout)
         return target
+
+    def export_merged(self, text: str, path: Path, *, base_model: str = "") -> Path:
+        """Write the base with adapters (`RUN:0.8+FILE`) added to its weights, and wait for it. Raises SdplayError.
+
+        A path that ends in .safetensors becomes one float16 file in the original layout, another a folder in diffusers'.
+        `base_model`: by default the run's own.
+        """
+        from sdplay.formats import read_adapter, write_merged
+
+        column, _ = self._adapter_column(text)
+        source = base_model or (str(self.run(column.run_id).settings["base_model"]) if column.run_id else hub.MINI)
+
+        def write(parts: Parts, family: Family) -> Path:
+            return write_merged(path, parts, family.NAME, [(read_adapter(found), strength) for found, strength in column.adapters])
+
+        return self._worker.draw(source, write).result()
+
+    def inspect(self, path: Path) -> Report:
+        """What an adapter file is, and what is wrong with it. Raises AdapterError when it is no safetensors file."""
+        from sdplay.formats import inspect_adapter
+
+        return inspect_adapter(path)
 
     def add_adapter(self, path: Path) -> str:
         """Keep a copy of an adapter file under its name, which is then a column. Raises AdapterError when it cannot be read."""
-        from sdplay.attach.files import read_learned
+        from sdplay.formats import read_adapter
 
-        read_learned(path)
+        read_adapter(path)
         name = f"{slug(path.stem) or 'adapter'}.safetensors"
         self.workspace.adapters.mkdir(exist_ok=True)
         shutil.copyfile(path, self.workspace.adapters / name)
@@ -198,6 +226,10 @@ class Engine:
 
         base = hub.find_base(base_model)
         return family(base.family).count_tokens(base.folder, texts)
+
+    def bases(self) -> list[OfferedBase]:
+        """The base models that are offered by name; any other may be given."""
+        return list(load_bases().values())
 
     def base_size(self, base_model: str) -> int:
         """Side in px that a base was made for, read from its configs. Raises ModelError."""
@@ -282,6 +314,26 @@ class Engine:
         """End the worker after what it is doing; a training run is asked to stop and keeps a checkpoint."""
         self._worker.close()
 
+    def _adapter_column(self, text: str) -> tuple[Column, Path]:
+        column = parse_column(text, self.workspace)
+        if column.path is None:
+            raise RunError("The base has no adapter to export.", "Give a run.")
+        return column, column.path
+
+    def _convert(self, column: Column, file: Path, target: Path, layout: str) -> None:
+        """Read the file and write it in another layout; a run knows its base's family and has a picture to show."""
+        from sdplay.formats import read_adapter, write_adapter
+        from sdplay.formats.preview import thumbnail
+
+        adapter = read_adapter(file)
+        if column.run_id:
+            run = self.run(column.run_id)
+            samples = run.state().samples
+            facts = thumbnail(run.folder / samples[-1].files[0]) if samples and samples[-1].files else {}
+            family = hub.find_base(str(run.settings["base_model"])).family
+            adapter = replace(adapter, family=family, facts={**adapter.facts, **facts})
+        write_adapter(target, adapter, layout)
+
     def _draw_comparison(self, comparison: Comparison, columns: Sequence[Column], parts: Parts, family: Family) -> Comparison:
         drawing = Drawing(
             folder=self.workspace.comparisons / comparison.id,
@@ -323,12 +375,12 @@ def _check_trigger(config: TrainConfig, dataset: Dataset) -> None:
 
 def _draw_shots(parts: Parts, family: Family, grid: CompareConfig, column: Column, folder: Path) -> list[Drawn]:
     from sdplay import sample
-    from sdplay.attach.files import read_learned
+    from sdplay.formats import read_adapter
 
     shots = [sample.Shot(prompt, seed) for prompt in grid.prompts for seed in grid.seeds]
-    learned = read_learned(column.path) if column.path else None
+    adapters = [(read_adapter(path), strength) for path, strength in column.adapters]
     drawn = []
-    with sample.using(parts, learned, column.strength):
+    with sample.using(parts, adapters):
         for shot, picture in zip(shots, sample.draw(parts, family, shots, grid.drawing), strict=True):
             path = _free_path(folder, f"{slug(shot.prompt) or 'picture'}-s{shot.seed}")
             settings = {**grid.drawing.model_dump(), "prompt": shot.prompt, "seed": shot.seed, "base_model": grid.base_model}

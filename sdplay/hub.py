@@ -1,4 +1,4 @@
-"""Find a base model: the embedded one, a folder in diffusers layout, or a Hugging Face Hub id."""
+"""Find a base model: the embedded one, a folder in diffusers layout, a checkpoint file, or a Hugging Face Hub id."""
 
 from __future__ import annotations
 
@@ -9,14 +9,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sdplay import families
+from sdplay import families, single_file
 from sdplay.errors import ModelError
-from sdplay.workspace import PRESETS
+from sdplay.workspace import PRESETS, open_workspace
 
 MINI = "mini"
 HUB_ID = re.compile(r"[\w-][\w.-]*/[\w.-]+")
 WANTED_FILES = ["model_index.json", "*/config.json", "*/*.json", "*/*.txt", "*/*.model", "*.safetensors.index.json", "*/*.safetensors"]
 UNWANTED_FILES = ["safety_checker/*", "*.fp16.safetensors", "*.non_ema.safetensors", "*flax*", "*onnx*", "*openvino*"]
+UNWANTED_FILES += ["*.fp16-*.safetensors", "text_encoders/*", "vae_1_0/*"]
 
 Progress = Callable[[str, int, int], None]
 """Called with what is being done, how much is done, how much there is."""
@@ -32,6 +33,8 @@ class Base:
     family: str
     revision: str
     """The Hub's commit; empty for folders."""
+    checkpoint: Path | None = None
+    """The one file with the weights, where `folder` has the configs only."""
 
 
 def find_base(source: str, *, on_progress: Progress | None = None) -> Base:
@@ -39,13 +42,16 @@ def find_base(source: str, *, on_progress: Progress | None = None) -> Base:
     if source == MINI:
         return _identified(source, PRESETS / MINI)
     folder = Path(source).expanduser()
+    if folder.is_file():
+        return _from_file(source, folder.resolve())
     if (folder / "model_index.json").is_file():
         return _identified(source, folder.resolve())
     if folder.exists():
         raise ModelError(f"{source!r} is not a base model: it has no model_index.json.", "Give a folder in diffusers layout.")
     if not HUB_ID.fullmatch(source):
         raise ModelError(
-            f"There is no base model {source!r}.", "Give `mini`, a Hub id such as owner/name, or a folder in diffusers layout."
+            f"There is no base model {source!r}.",
+            "Give `mini`, a Hub id such as owner/name, a folder in diffusers layout, or a .safetensors checkpoint.",
         )
     snapshot = _download(source, on_progress)
     return _identified(source, snapshot, revision=snapshot.name)
@@ -64,6 +70,17 @@ def is_here(source: str) -> bool:
         return False
 
 
+def _from_file(source: str, path: Path) -> Base:
+    if path.suffix != ".safetensors":
+        raise ModelError(
+            f"{path.name} is not a .safetensors file.",
+            "Only these are read as base models; pickled .ckpt files can run programs and are not.",
+        )
+    found = single_file.inspect_checkpoint(path)
+    folder = single_file.layout_folder(found, open_workspace().cache / "layouts")
+    return Base(source, folder, found.family, "", path)
+
+
 def _identified(source: str, folder: Path, *, revision: str = "") -> Base:
     for name in families.NAMES:
         if families.family(name).identify(folder):
@@ -72,7 +89,7 @@ def _identified(source: str, folder: Path, *, revision: str = "") -> Base:
         kind = json.loads((folder / "model_index.json").read_text(encoding="utf-8")).get("_class_name", "nothing known")
     except (OSError, ValueError):
         raise ModelError(f"The base model {source!r} has no readable model_index.json.", "Download it again.") from None
-    raise ModelError(f"The base model {source!r} is a {kind}, which sdplay cannot train yet.", "Choose a Stable Diffusion 1.x model.")
+    raise ModelError(f"The base model {source!r} is a {kind}, which sdplay cannot train yet.", "Choose a Stable Diffusion model.")
 
 
 def _download(source: str, on_progress: Progress | None) -> Path:

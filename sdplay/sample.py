@@ -14,14 +14,15 @@ import torch
 from PIL import Image, PngImagePlugin
 from torch import Tensor
 
-from sdplay.attach import base_alone
-from sdplay.attach.files import Learned
 from sdplay.config import GenerateConfig
-from sdplay.families import DrawRequest, Family, Parts, batch
+from sdplay.families import DrawRequest, Family, Parts, batch, checked_size
+from sdplay.formats import AdapterFile, attached
 from sdplay.workspace import write_atomically
 
 BATCH = 8
 """Pictures drawn at once; more does not pay on small machines."""
+BATCH_PX = BATCH * 512 * 512
+"""Pixels drawn at once: 8 pictures of 512 px, 2 of 1024 px."""
 
 
 @dataclass(frozen=True)
@@ -38,32 +39,30 @@ def never() -> bool:
 
 
 @contextmanager
-def using(parts: Parts, learned: Learned | None, strength: float = 1.0) -> Iterator[None]:
-    """The base alone (`learned` None or strength 0), or with what one file taught. All else on it is off meanwhile."""
-    with base_alone(parts):
-        if learned is None or strength == 0:
-            yield
-        else:
-            with learned.on(parts, strength):
-                yield
+def using(parts: Parts, adapters: Sequence[tuple[AdapterFile, float]]) -> Iterator[None]:
+    """The base alone (no adapters), or with several, each at its strength. All else on it, such as what trains, is off meanwhile."""
+    with attached(parts, adapters):
+        yield
 
 
 def draw(
     parts: Parts, family: Family, shots: Sequence[Shot], config: GenerateConfig, *, cancelled: Callable[[], bool] = never
 ) -> Iterator[Image.Image]:
     """One picture per shot, in order, with whatever is on the base. Raises Cancelled between denoising steps."""
+    size = checked_size(parts, config.size)
     texts = list(dict.fromkeys([config.negative_prompt, *(shot.prompt for shot in shots)]))
     with torch.no_grad():
         encoded = dict(zip(texts, family.encode_prompts(parts, texts).rows(), strict=True))
-    for start in range(0, len(shots), BATCH):
-        chunk = shots[start : start + BATCH]
+    at_once = max(1, min(BATCH, BATCH_PX // size**2))
+    for start in range(0, len(shots), at_once):
+        chunk = shots[start : start + at_once]
         request = DrawRequest(
             conditioning=batch([encoded[shot.prompt] for shot in chunk]),
             negative=batch([encoded[config.negative_prompt]] * len(chunk)),
             seeds=tuple(shot.seed for shot in chunk),
             steps=config.steps,
             guidance_scale=config.guidance_scale,
-            size=config.size or parts.size,
+            size=size,
             cancelled=cancelled,
         )
         yield from map(to_picture, family.draw(parts, request))

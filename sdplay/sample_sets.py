@@ -1,4 +1,4 @@
-"""Sample data sets that ship with sdplay: small, licensed, captioned, each with the settings that suit it."""
+"""What ships with sdplay to begin with: small licensed data sets with the settings that suit them, and a gallery of prompts."""
 
 from __future__ import annotations
 
@@ -6,13 +6,18 @@ import logging
 from pathlib import Path
 from typing import Any, Literal
 
+import yaml
 from pydantic import BaseModel, ConfigDict, Field, ModelWrapValidatorHandler, ValidationError, model_validator
 from typing_extensions import Self
 
 from sdplay.errors import ConfigError
 from sdplay.prompt_sets import in_a_sentence, read_yaml
+from sdplay.workspace import PRESETS, slug
 
 log = logging.getLogger(__name__)
+
+GALLERY = PRESETS / "gallery"
+"""Pictures the embedded base drew, made by `python -m sdplay.mini.sheets`."""
 
 
 class Sample(BaseModel):
@@ -50,3 +55,13 @@ def load_samples(folder: Path) -> dict[str, Sample]:
         except ConfigError as error:
             log.warning("Sample data set %s left out: %s", path.parent.name, error)
     return found
+
+
+def gallery_prompts() -> list[str]:
+    """Prompts that show what the embedded base draws, in order."""
+    return [str(prompt) for prompt in yaml.safe_load((GALLERY / "prompts.yaml").read_text(encoding="utf-8"))]
+
+
+def gallery_path(prompt: str) -> Path:
+    """Where the picture of a gallery's prompt is."""
+    return GALLERY / f"{slug(prompt)}.png"

@@ -16,21 +16,20 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from sdplay import checkpoint, sample, templates
+from sdplay import checkpoint, templates
 from sdplay.attach import base_alone
 from sdplay.cache import Latents, encode_examples, encode_texts
-from sdplay.config import GenerateConfig, TrainConfig
+from sdplay.config import TrainConfig
 from sdplay.data import Example
 from sdplay.device import Device, autocast
-from sdplay.diffusion.objective import Objective, min_snr_weight, per_sample_loss, step_generator
+from sdplay.diffusion.objective import AnyObjective, min_snr_weight, per_sample_loss, step_generator
 from sdplay.errors import DataError, DeviceError
-from sdplay.events import Artifact, Checkpoint, Event, Finished, Note, Phase, Samples, Started, Step, Stopped, Validation
-from sdplay.export import sha256_of
-from sdplay.families import Conditioning, Family, Parts, batch
+from sdplay.events import Checkpoint, Event, Finished, Note, Phase, Started, Step, Stopped, Validation
+from sdplay.families import Conditioning, Family, Parts, batch, checked_size
 from sdplay.methods import Method, Trainable
 from sdplay.prior import ClassSource, Prior, prepare_prior
+from sdplay.results import draw_samples, write_results
 from sdplay.runs import Run
-from sdplay.workspace import slug
 
 ORDER, VALIDATION = 1001, 1002
 """Streams of random numbers beside the micro-batches of a step, which are numbered from 0."""
@@ -75,8 +74,26 @@ class Material:
     held_out_captions: list[str]
     conditioning: dict[str, Conditioning]
     """Of every text, as the base reads it; empty where the method changes what texts mean."""
-    objective: Objective
+    objective: AnyObjective
     prior: Prior | None
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A batch of pictures with noise."""
+
+    x0: Tensor
+    """(B, C, h, w)"""
+    eps: Tensor
+    """(B, C, h, w)"""
+    t: Tensor
+    """(B,)"""
+    geometry: Tensor
+    """(B, 6) as in `Latents`."""
+
+    def to(self, device: torch.device) -> Drawn:
+        """The same on a device."""
+        return Drawn(*(tensor.to(device) for tensor in (self.x0, self.eps, self.t, self.geometry)))
 
 
 def train(job: Job, hooks: Hooks) -> None:
@@ -111,7 +128,7 @@ def train(job: Job, hooks: Hooks) -> None:
 def prepare_material(job: Job, hooks: Hooks, trainable: Trainable) -> Material:
     """Split off the held-out pictures; compute or read latents and text embeddings."""
     config = job.config
-    size = config.resolution or job.parts.size
+    size = checked_size(job.parts, config.resolution)
     held_out, train_examples = split(job.examples, config.validation_share, config.seed)
     captions = [texts_for(example.caption, config) for example in train_examples]
     held_out_captions = [texts_for(example.caption, config)[0] for example in held_out]
@@ -211,7 +228,7 @@ def _resume(job: Job, trainable: Trainable, optimizer: torch.optim.Optimizer) ->
     restored = checkpoint.newest_valid(job.run.folder / "checkpoints")
     if restored is None:
         return 0
-    trainable.load_weights(restored.weights)
+    trainable.load(restored.path)
     checkpoint.load_optimizer(optimizer, restored.optimizer)
     return restored.step
 
@@ -242,22 +259,22 @@ def _batch_loss(job: Job, material: Material, trainable: Trainable, *, step: int
     random = step_generator(config.seed, step, micro)
     first = (step * config.gradient_accumulation + micro) * config.batch_size
     chosen = indices_of(first, config.batch_size, num_examples=len(material.captions), seed=config.seed)
-    drawn = _draw_noise(material, material.train, chosen, random)
+    drawn = _draw_noise(job, material, material.train, chosen, random)
     texts = [_draw_caption(material, index, config.caption_dropout, random) for index in chosen]
     error = _denoising_error(job, material.objective, drawn, conditioning_of(job, material, trainable, texts, step=step))
-    loss = _weighted_by_noise(job, material.objective, error, drawn[2]).mean()
+    loss = _weighted_by_noise(job, material.objective, error, drawn.t).mean()
     if material.prior:
-        error, t = _prior_error(job, material, trainable, drawn, step=step, random=random)
-        loss = loss + material.prior.weight * _weighted_by_noise(job, material.objective, error, t).mean()
+        loss = loss + material.prior.weight * _prior_loss(job, material, trainable, drawn, step=step, random=random)
     return loss
 
 
-def _draw_noise(material: Material, latents: Latents, chosen: Sequence[int], random: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
-    """x0 (B, C, h, w) from the posterior, eps of the same shape, t (B,)."""
+def _draw_noise(job: Job, material: Material, latents: Latents, chosen: Sequence[int], random: torch.Generator) -> Drawn:
+    """The chosen pictures with noise of their own, on the base's device."""
     mean, std = latents.mean[chosen], latents.std[chosen]
     x0 = mean + std * torch.randn(mean.shape, generator=random)
     eps = torch.randn(x0.shape, generator=random)
-    return x0, eps, torch.randint(0, material.objective.num_timesteps, (len(x0),), generator=random)
+    t = material.objective.draw_timesteps(len(x0), random)
+    return Drawn(x0, eps, t, latents.geometry[chosen]).to(job.parts.device)
 
 
 def conditioning_of(job: Job, material: Material, trainable: Trainable, texts: Sequence[str], *, step: int) -> Conditioning:
@@ -268,41 +285,39 @@ def conditioning_of(job: Job, material: Material, trainable: Trainable, texts: S
         return job.family.encode_prompts(job.parts, texts)
 
 
-def _weighted_by_noise(job: Job, objective: Objective, error: Tensor, t: Tensor) -> Tensor:
+def _weighted_by_noise(job: Job, objective: AnyObjective, error: Tensor, t: Tensor) -> Tensor:
     """(B,) error of each picture -> (B,) error times the weight of its noise level."""
     if job.config.min_snr_gamma is None:
         return error
-    return error * min_snr_weight(objective.snr(t.to(error.device)), job.config.min_snr_gamma, objective.prediction)
+    return error * min_snr_weight(objective.snr(t), job.config.min_snr_gamma, objective.prediction)
 
 
-def _prior_error(
-    job: Job, material: Material, trainable: Trainable, drawn: tuple[Tensor, Tensor, Tensor], *, step: int, random: torch.Generator
-) -> tuple[Tensor, Tensor]:
-    """(B,) error on the class, and its timesteps: on class pictures with noise of their own, or against the base's prediction."""
-    prior, count = material.prior, len(drawn[0])
+def _prior_loss(job: Job, material: Material, trainable: Trainable, drawn: Drawn, *, step: int, random: torch.Generator) -> Tensor:
+    """Mean error on the class: on class pictures with noise of their own, or against the base's prediction of the run's pictures."""
+    prior, count = material.prior, len(drawn.t)
     assert prior is not None
     if prior.latents is not None:
         chosen = torch.randint(0, len(prior.latents.mean), (count,), generator=random).tolist()
-        drawn = _draw_noise(material, prior.latents, chosen, random)
-    x0, eps, t = (tensor.to(job.parts.device) for tensor in drawn)
-    target = material.objective.target(x0, eps, t)
-    if prior.latents is None:
+        drawn = _draw_noise(job, material, prior.latents, chosen, random)
+        target = material.objective.target(drawn.x0, drawn.eps, drawn.t)
+    else:
         with torch.no_grad(), base_alone(job.parts):
-            target = _predicted(job, material.objective.add_noise(x0, eps, t), t, batch([prior.conditioning] * count))
+            target = _predicted(job, material.objective, drawn, batch([prior.conditioning] * count))
     conditioning = conditioning_of(job, material, trainable, [prior.text] * count, step=step)
-    return per_sample_loss(_predicted(job, material.objective.add_noise(x0, eps, t), t, conditioning), target), t
+    error = per_sample_loss(_predicted(job, material.objective, drawn, conditioning), target)
+    return _weighted_by_noise(job, material.objective, error, drawn.t).mean()
 
 
-def _denoising_error(job: Job, objective: Objective, drawn: tuple[Tensor, Tensor, Tensor], conditioning: Conditioning) -> Tensor:
+def _denoising_error(job: Job, objective: AnyObjective, drawn: Drawn, conditioning: Conditioning) -> Tensor:
     """(B,) error of the denoiser at x_t, unweighted."""
-    x0, eps, t = (tensor.to(job.parts.device) for tensor in drawn)
-    return per_sample_loss(_predicted(job, objective.add_noise(x0, eps, t), t, conditioning), objective.target(x0, eps, t))
+    return per_sample_loss(_predicted(job, objective, drawn, conditioning), objective.target(drawn.x0, drawn.eps, drawn.t))
 
 
-def _predicted(job: Job, x_t: Tensor, t: Tensor, conditioning: Conditioning) -> Tensor:
+def _predicted(job: Job, objective: AnyObjective, drawn: Drawn, conditioning: Conditioning) -> Tensor:
     """(B, C, h, w): what the denoiser says at x_t."""
+    x_t = objective.add_noise(drawn.x0, drawn.eps, drawn.t).contiguous(memory_format=torch.channels_last)
     with autocast(job.parts.device) if job.config.mixed_precision == "auto" else nullcontext():
-        return job.family.predict(job.parts, x_t.contiguous(memory_format=torch.channels_last), t, conditioning)
+        return job.family.predict(job.parts, x_t, drawn.t, conditioning, drawn.geometry)
 
 
 def _draw_caption(material: Material, index: int, dropout: float, random: torch.Generator) -> str:
@@ -316,13 +331,14 @@ def validation_loss(job: Job, material: Material, trainable: Trainable) -> float
     """Mean error on the held-out pictures at fixed timesteps and fixed noise; None when nothing is held out."""
     if material.held_out is None:
         return None
-    x0 = material.held_out.mean
+    x0, geometry = material.held_out.mean, material.held_out.geometry
     random = step_generator(job.config.seed, 0, VALIDATION)
     conditioning = conditioning_of(job, material, trainable, material.held_out_captions, step=0)
     errors = []
     for share in VALIDATION_TIMESTEPS:
         t = torch.full((len(x0),), int(share * material.objective.num_timesteps))
-        errors.append(_denoising_error(job, material.objective, (x0, torch.randn(x0.shape, generator=random), t), conditioning))
+        drawn = Drawn(x0, torch.randn(x0.shape, generator=random), t, geometry).to(job.parts.device)
+        errors.append(_denoising_error(job, material.objective, drawn, conditioning))
     return float(torch.stack(errors).mean())
 
 
@@ -339,26 +355,12 @@ def _now_and_then(job: Job, hooks: Hooks, material: Material, trainable: Trainab
 
 
 def _draw_samples(job: Job, hooks: Hooks, trainable: Trainable, step: int) -> None:
-    """Every sample prompt with the config's sample seed, as a file written now would draw it."""
-    config = job.config
-    values = templates.Values(token=config.token, class_word=config.class_word, style=config.token)
-    prompts = [templates.expand_one(prompt, values, 0) for prompt in config.sample_prompts]
-    if not prompts:
+    """As a file written now would draw them."""
+    if not job.config.sample_prompts:
         return
-    hooks.emit(Phase(name="sampling", total=len(prompts)))
-    drawing = GenerateConfig(
-        steps=config.sample_steps, guidance_scale=config.guidance_scale, size=config.resolution, negative_prompt=config.negative_prompt
-    )
-    shots = [sample.Shot(prompt, config.sample_seed) for prompt in prompts]
-    files = []
+    hooks.emit(Phase(name="sampling", total=len(job.config.sample_prompts)))
     with trainable.shown():
-        pictures = list(sample.draw(job.parts, job.family, shots, drawing))
-    for index, (shot, picture) in enumerate(zip(shots, pictures, strict=True)):
-        file = f"samples/{step:06d}/{index:02d}-{slug(shot.prompt) or 'prompt'}.png"
-        settings = {**drawing.model_dump(), "prompt": shot.prompt, "seed": shot.seed, "base_model": config.base_model}
-        sample.write_png(job.run.folder / file, picture, {**settings, "adapter": f"{job.run.id}@{step}"})
-        files.append(file)
-    hooks.emit(Samples(step=step, prompts=tuple(prompts), files=tuple(files)))
+        hooks.emit(draw_samples(job.run, job.config, job.parts, job.family, step=step))
 
 
 def _save_checkpoint(job: Job, hooks: Hooks, trainable: Trainable, optimizer: torch.optim.Optimizer, *, step: int) -> None:
@@ -371,10 +373,8 @@ def _finish(job: Job, hooks: Hooks, trainable: Trainable, optimizer: torch.optim
     if step:
         hooks.emit(Phase(name="saving"))
         _save_checkpoint(job, hooks, trainable, optimizer, step=step)
-        path = job.run.folder / "out" / f"{job.run.id}.safetensors"
-        for made, layout in trainable.export(path).items():
-            file = str(made.relative_to(job.run.folder))
-            hooks.emit(Artifact(file=file, format=layout, num_bytes=made.stat().st_size, sha256=sha256_of(made)))
+        for event in write_results(job.run.folder, f"out/{job.run.id}.safetensors", trainable, job.parts, job.family):
+            hooks.emit(event)
     else:
         hooks.emit(Note(text="Stopped before the first step: nothing was learned."))
     hooks.emit(Finished(step=step) if step == job.config.steps else Stopped(step=step))

@@ -218,7 +218,8 @@ class Worker:
             self._loaded = None
             device = best_device()
             chosen = family(base.family)
-            self._loaded = _Loaded(base, chosen.load(base.folder, device, source=source), chosen, device)
+            parts = chosen.load(base.folder, device, source=source, checkpoint=base.checkpoint)
+            self._loaded = _Loaded(base, parts, chosen, device)
         return self._loaded
 
 

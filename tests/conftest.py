@@ -56,6 +56,38 @@ def tiny_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def tiny_sd2(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """SD 2.x's classes at tiny size, v-prediction, zero terminal SNR."""
+    from tests import tiny
+
+    return tiny.make_sd2(tmp_path_factory.mktemp("tiny-sd2"))
+
+
+@pytest.fixture(scope="session")
+def tiny_sdxl(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """SDXL's classes at tiny size."""
+    from tests import tiny
+
+    return tiny.make_sdxl(tmp_path_factory.mktemp("tiny-sdxl"))
+
+
+@pytest.fixture(scope="session")
+def tiny_sd3(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """SD3's classes at tiny size, with T5."""
+    from tests import tiny
+
+    return tiny.make_sd3(tmp_path_factory.mktemp("tiny-sd3"), t5=True)
+
+
+@pytest.fixture(scope="session")
+def tiny_sd3_without_t5(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """SD3's classes at tiny size; the folder has no T5."""
+    from tests import tiny
+
+    return tiny.make_sd3(tmp_path_factory.mktemp("tiny-sd3-without-t5"), t5=False)
+
+
 @pytest.fixture
 def pictures(tmp_path: Path) -> Path:
     """A folder with six different captioned pictures of 64 px."""

@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parent.parent
 SOURCES = sorted((ROOT / "sdplay").rglob("*.py"))
 HEAVY = {"torch", "diffusers", "transformers", "peft", "gradio", "datasets", "accelerate"}
 LIGHT = ("errors", "config", "events", "runs", "templates", "engine", "cli", "presets", "prompt_sets", "sample_sets")
-LIGHT += ("compare", "columns", "hub")
+LIGHT += ("compare", "columns", "hub", "bases", "single_file")
 LEAVES = {
     "errors": set(), "workspace": set(), "quiet": set(), "events": set(),
     "config": {"errors"}, "templates": {"errors"}, "device": {"errors"}, "runs": {"config", "errors", "events", "workspace"},
@@ -78,7 +78,7 @@ def test_families_and_methods_do_not_know_each_other(package: str) -> None:
 
 
 def test_the_ui_asks_the_engine_and_never_reaches_past_it() -> None:
-    inner = ("train", "sample", "cache", "checkpoint", "export", "families", "methods.lora")
+    inner = ("train", "sample", "cache", "checkpoint", "formats", "families", "methods.lora")
     beyond = {f"sdplay.{name}" for name in inner}
     for path in (ROOT / "sdplay" / "ui").rglob("*.py"):
         assert not imports(ast.parse(path.read_text()), module_level_only=False) & beyond, path

@@ -1,6 +1,7 @@
 """What can be put on a base model and taken off again: adapters, words, whole weights.
 
-What is on a base is in `parts.attached`, in the order it came. Taking everything off leaves the base in its own bits.
+What is on a base is in `parts.attached`, in the order it came. Taking everything off leaves the base in its own bits, so
+while something trains, others can draw with the base alone or with adapters of their own (sdplay/formats/attach.py).
 """
 
 from __future__ import annotations
@@ -41,15 +42,25 @@ def detach(parts: Parts, attachment: Attachment) -> None:
 
 
 @contextmanager
+def worn(parts: Parts, attachment: Attachment) -> Iterator[None]:
+    """It is on inside the block."""
+    attach(parts, attachment)
+    try:
+        yield
+    finally:
+        detach(parts, attachment)
+
+
+@contextmanager
 def base_alone(parts: Parts) -> Iterator[None]:
     """Inside the block the base is as it was loaded; afterwards everything is on again."""
-    worn = list(parts.attached)
-    for attachment in reversed(worn):
+    before = list(parts.attached)
+    for attachment in reversed(before):
         attachment.take_off()
     parts.attached.clear()
     try:
         yield
     finally:
-        parts.attached[:] = worn
-        for attachment in worn:
+        parts.attached[:] = before
+        for attachment in before:
             attachment.put_on()

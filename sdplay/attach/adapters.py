@@ -6,6 +6,7 @@ arXiv 2312.03732. LoHa: Hyeon-Woo et al. 2021, arXiv 2108.06098. LoKr: Yeh et al
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -17,6 +18,7 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
 
 from sdplay.errors import ConfigError
+from sdplay.formats.names import text_encoder_path
 
 NAME = "trainee"
 Kind = Literal["lora", "dora", "rslora", "loha", "lokr"]
@@ -37,6 +39,11 @@ class Shape:
     kind: Kind
     rank: int
     alpha: float
+
+    @property
+    def true_alpha(self) -> float:
+        """What, divided by the rank, is the scale. rsLoRA divides by the root of the rank instead."""
+        return self.alpha * math.sqrt(self.rank) if self.kind == "rslora" else self.alpha
 
     def peft_config(self, layers: Sequence[str]) -> PeftConfig:
         """For layers by their full names; B (or its like) starts at zero, so a fresh adapter changes nothing."""
@@ -86,6 +93,9 @@ class Adapter:
         for parameters in self.parameters.values():
             for parameter in parameters.values():
                 parameter.data = parameter.data.float()
+        for places in self._places.values():
+            for place in places:
+                _scale_as_in_files(place.layer)
         self.take_off()
 
     def put_on(self) -> None:
@@ -101,40 +111,21 @@ class Adapter:
                 setattr(place.parent, place.attribute, place.layer.get_base_layer())
             self.hosts[name].model.__dict__.pop("peft_config", None)
 
-    def set_strength(self, strength: float) -> None:
-        """1: as trained; 0: no change, except of DoRA's lengths."""
-        for places in self._places.values():
-            for place in places:
-                place.layer.set_scale(NAME, strength)
-
     def weights(self) -> dict[str, Tensor]:
         """`<model>.<layer>.lora_A.weight` and so on, peft's names; a float32 copy on the CPU."""
-        return {
-            f"{model}.{_file_name(name)}": parameter.detach().cpu().clone().contiguous()
-            for model, parameters in self.parameters.items()
-            for name, parameter in parameters.items()
-        }
+        return {name: parameter.detach().cpu().clone().contiguous() for name, parameter in self._by_file_name().items()}
 
     @torch.no_grad()
     def load_weights(self, weights: Mapping[str, Tensor]) -> None:
-        """In place, so that an optimiser keeps its parameters. Raises ValueError when names or shapes differ."""
-        own = {
-            f"{model}.{_file_name(name)}": parameter
-            for model, parameters in self.parameters.items()
-            for name, parameter in parameters.items()
-        }
-        strange = next(
-            (
-                name
-                for name in own.keys() | weights.keys()
-                if name not in own or name not in weights or own[name].shape != weights[name].shape
-            ),
-            None,
-        )
-        if strange is not None:
-            raise ValueError(strange)
+        """In place, so that an optimiser keeps its parameters."""
+        own = self._by_file_name()
+        assert own.keys() == weights.keys(), "the checkpoint is of another adapter"
         for name, parameter in own.items():
             parameter.copy_(weights[name])
+
+    def _by_file_name(self) -> dict[str, nn.Parameter]:
+        named = [(f"{model}.{name}", parameter) for model, own in self.parameters.items() for name, parameter in own.items()]
+        return {_file_name(name): parameter for name, parameter in named}
 
     @torch.no_grad()
     def cap_norms(self, longest: float) -> None:
@@ -204,6 +195,16 @@ def _parameters(places: Sequence[_Place]) -> dict[str, nn.Parameter]:
 
 
 def _file_name(name: str) -> str:
-    """peft leaves the adapter's name out of its files, and of a DoRA magnitude also `weight`."""
+    """peft leaves the adapter's name out of its files, and of a DoRA magnitude also `weight`; CLIP's layers are as in names.py."""
     plain = name.replace(f".{NAME}.", ".").removesuffix(f".{NAME}")
+    component, _, inside = plain.partition(".")
+    if component.startswith("text_encoder"):
+        plain = f"{component}.{text_encoder_path(inside)}"
     return plain.removesuffix(".weight") if "magnitude_vector" in plain else plain
+
+
+def _scale_as_in_files(layer: BaseTunerLayer) -> None:
+    """LoKr with two whole factors is not scaled: LyCORIS, and so every reader of its files, ignores alpha and rank there."""
+    whole = [NAME in getattr(layer, factor, {}) for factor in ("lokr_w1", "lokr_w2")]
+    if all(whole):
+        layer.scaling[NAME] = 1.0  # type: ignore[index, operator]

@@ -81,7 +81,8 @@ class Words:
             encoder = self.parts.text_encoders[name]
             before, after = _exchange(self._own[name].ids, stand_in(self._before[name]), vectors)
             self._hooks.append(encoder.register_forward_pre_hook(before, with_kwargs=True))
-            self._hooks.append(table_of(encoder).register_forward_hook(after))
+            for table in _tables(encoder):
+                self._hooks.append(table.register_forward_hook(after))
 
     def take_off(self) -> None:
         """Tokenizers and encoders are the base's own again."""
@@ -89,6 +90,15 @@ class Words:
             hook.remove()
         self._hooks.clear()
         self.parts.tokenizers.update(self._before)
+
+    def learned(self) -> dict[str, dict[str, Tensor]]:
+        """The word and a copy of its vectors, as an adapter file holds them."""
+        return {self.word: {name: vectors.detach().cpu().clone() for name, vectors in self.vectors.items()}}
+
+    @property
+    def layout(self) -> str:
+        """In which one file holds all its vectors: diffusers' has one encoder."""
+        return "diffusers" if len(self.vectors) == 1 else "kohya"
 
     @torch.no_grad()
     def load(self, vectors: Mapping[str, Tensor]) -> None:
@@ -113,12 +123,12 @@ class Words:
 
 
 def initial_vectors(parts: Parts, phrase: str, count: int, seed: int) -> dict[str, Tensor]:
-    """`count` vectors for each encoder: a row of its table for each token of the phrase, then noise of the table's std.
+    """`count` vectors for each CLIP encoder: a row of its table for each token of the phrase, then noise of the table's std.
 
     Raises ConfigError when the phrase has more tokens than there are vectors.
     """
     made = {}
-    for name, encoder in parts.text_encoders.items():
+    for name, encoder in parts.clip_encoders.items():
         table = table_of(encoder).weight.detach().float().cpu()
         ids = parts.tokenizers[name](phrase, add_special_tokens=False).input_ids if phrase.strip() else []
         if len(ids) > count:
@@ -133,6 +143,12 @@ def initial_vectors(parts: Parts, phrase: str, count: int, seed: int) -> dict[st
 def table_of(encoder: nn.Module) -> nn.Embedding:
     """The encoder's token embeddings, (vocabulary, width)."""
     return encoder.get_input_embeddings()  # type: ignore[operator]  # every transformers model has it
+
+
+def _tables(encoder: nn.Module) -> list[nn.Module]:
+    """Every module that looks its tokens up in the encoder's table: T5 has two."""
+    weight = table_of(encoder).weight
+    return [module for module in encoder.modules() if isinstance(module, nn.Embedding) and module.weight is weight]
 
 
 def stand_in(tokenizer: Any) -> int:  # noqa: ANN401  transformers' tokenizers share no type

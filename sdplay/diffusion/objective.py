@@ -1,4 +1,4 @@
-"""What the denoiser learns to predict: noising, targets and signal-to-noise ratio of discrete-time diffusion."""
+"""What the denoiser learns to predict: noising, targets and timesteps of discrete-time diffusion and of flow matching."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-Prediction = Literal["epsilon", "v_prediction"]
+Prediction = Literal["epsilon", "v_prediction", "flow"]
 
 
 @dataclass(frozen=True)
@@ -25,6 +25,10 @@ class Objective:
     def num_timesteps(self) -> int:
         """T: 1000 for Stable Diffusion."""
         return len(self.alphas_cumprod)
+
+    def draw_timesteps(self, count: int, generator: torch.Generator) -> Tensor:
+        """(count,) whole numbers from 0 to T - 1, all equally likely."""
+        return torch.randint(0, self.num_timesteps, (count,), generator=generator)
 
     def add_noise(self, x0: Tensor, eps: Tensor, t: Tensor) -> Tensor:
         """x_t = sqrt(a) x0 + sqrt(1 - a) eps, for x0, eps (B, C, h, w) and t (B,). Ho et al. 2020, arXiv 2006.11239, eq. 4."""
@@ -47,15 +51,61 @@ class Objective:
         return self.alphas_cumprod[t].to(like.dtype).view(-1, 1, 1, 1)
 
 
+@dataclass(frozen=True)
+class FlowObjective:
+    """Straight lines from picture to noise, and the velocity along them. Esser et al. 2024, arXiv 2403.03206, sec. 2 and 3.
+
+    num_timesteps: T, 1000 for Stable Diffusion 3; t = sigma T, where sigma, from 0 to 1, is the share of noise.
+    shift: > 0; above 1 moves the drawn timesteps towards noise, which large pictures need (sec. 5.3.2, eq. 23).
+    sampling: how t is drawn before the shift; logit_normal (mean 0, deviation 1) prefers the middle (sec. 3.1).
+    """
+
+    num_timesteps: int
+    shift: float = 1.0
+    sampling: Literal["logit_normal", "uniform"] = "logit_normal"
+    prediction: Prediction = "flow"
+
+    def draw_timesteps(self, count: int, generator: torch.Generator) -> Tensor:
+        """(count,) float32 in [0, T]."""
+        uniform = self.sampling == "uniform"
+        share = torch.rand(count, generator=generator) if uniform else torch.randn(count, generator=generator).sigmoid()
+        return self.num_timesteps * self.shift * share / (1 + (self.shift - 1) * share)
+
+    def add_noise(self, x0: Tensor, eps: Tensor, t: Tensor) -> Tensor:
+        """x_t = (1 - sigma) x0 + sigma eps, for x0, eps (B, C, h, w) and t (B,)."""
+        sigma = self._sigmas(t, x0)
+        return (1 - sigma) * x0 + sigma * eps
+
+    def target(self, x0: Tensor, eps: Tensor, t: Tensor) -> Tensor:
+        """The velocity eps - x0, the same at every t."""
+        return eps - x0
+
+    def snr(self, t: Tensor) -> Tensor:
+        """(B,) signal-to-noise ratio ((1 - sigma) / sigma)^2."""
+        sigma = t.float() / self.num_timesteps
+        return ((1 - sigma) / sigma).square()
+
+    def _sigmas(self, t: Tensor, like: Tensor) -> Tensor:
+        """Divided in float32, whatever the pictures are in: bfloat16 has three digits only."""
+        return (t.float() / self.num_timesteps).to(like.dtype).view(-1, 1, 1, 1)
+
+
+AnyObjective = Objective | FlowObjective
+"""What the training loop needs of either."""
+
+
 def min_snr_weight(snr: Tensor, gamma: float, prediction: Prediction) -> Tensor:
     """How much each picture of the batch counts, by its noise level.
 
-    snr: (B,) signal-to-noise ratio, > 0.  gamma: cap, 5.0 in the paper.
-    Returns (B,): min(snr, gamma) / snr for epsilon, min(snr, gamma) / (snr + 1) for v.
-    Hang et al. 2023, arXiv 2303.09556, sec. 3.4.
+    snr: (B,) signal-to-noise ratio, >= 0; 0 where a schedule ends without signal.  gamma: cap, 5.0 in the paper.
+    Returns (B,): min(snr, gamma) / snr for epsilon, min(snr, gamma) / (snr + 1) for v. Hang et al. 2023, arXiv 2303.09556, sec. 3.4.
+    1 for flow: its velocity loss already is the error of x0 over sigma^2, and the draw of t balances the noise levels.
     """
-    capped = snr.clamp(max=gamma)
-    return capped / snr if prediction == "epsilon" else capped / (snr + 1)
+    if prediction == "flow":
+        return torch.ones_like(snr)
+    if prediction == "epsilon":
+        return torch.where(snr > gamma, gamma / snr, 1.0)
+    return snr.clamp(max=gamma) / (snr + 1)
 
 
 def per_sample_loss(predicted: Tensor, target: Tensor) -> Tensor:

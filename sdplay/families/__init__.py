@@ -12,16 +12,18 @@ from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Protocol
 
+from sdplay.errors import ConfigError
+
 if TYPE_CHECKING:
     import torch
-    from diffusers import UNet2DConditionModel
+    from diffusers import SD3Transformer2DModel, UNet2DConditionModel
     from torch import Tensor, nn
 
     from sdplay.attach import Attachment
     from sdplay.device import Device
-    from sdplay.diffusion.objective import Objective
+    from sdplay.diffusion.objective import AnyObjective
 
-NAMES = ("sd15",)
+NAMES = ("sd15", "sd2", "sdxl", "sd3")
 _IMPORTING = Lock()
 
 
@@ -31,7 +33,7 @@ class Parts:
 
     pipeline: Any
     """A DiffusionPipeline; what it holds differs between families and only the family's own file touches it."""
-    denoiser: UNet2DConditionModel
+    denoiser: UNet2DConditionModel | SD3Transformer2DModel
     text_encoders: dict[str, nn.Module]
     """By the pipeline's names for them: text_encoder, text_encoder_2 ..."""
     tokenizers: dict[str, Any]
@@ -39,6 +41,8 @@ class Parts:
     device: torch.device
     size: int
     """Side in px the base was made for."""
+    size_multiple: int
+    """Sizes in px must be whole multiples of it."""
     latent_factor: int
     latent_channels: int
     source: str
@@ -47,6 +51,13 @@ class Parts:
     """Hash of the weights that turn pictures and text into numbers; keys of the caches contain it."""
     attached: list[Attachment] = field(default_factory=list)
     """What is on the base now, see sdplay/attach."""
+    grey_latents: dict[tuple[int, int], Tensor] = field(default_factory=dict)
+    """By latent height and width, what an inpainting base sees of a hidden picture; filled as sizes are met."""
+
+    @property
+    def clip_encoders(self) -> dict[str, nn.Module]:
+        """The text encoders that methods teach. SD3's T5, its third, is far larger than they are and stays as it is."""
+        return {name: encoder for name, encoder in self.text_encoders.items() if name != "text_encoder_3"}
 
 
 @dataclass(frozen=True)
@@ -95,8 +106,8 @@ class Family(Protocol):
     def native_size(self, folder: Path) -> int:
         """Side in px the base was made for, by its configs."""
 
-    def load(self, folder: Path, device: Device, *, source: str) -> Parts:
-        """Read the weights as float32 onto the device. Raises ModelError."""
+    def load(self, folder: Path, device: Device, *, source: str, checkpoint: Path | None = None) -> Parts:
+        """Read the weights onto the device: from the folder, or by its configs from one checkpoint file. Raises ModelError."""
 
     def encode_images(self, parts: Parts, pixels: Tensor) -> tuple[Tensor, Tensor]:
         """(B, 3, H, W) in [-1, 1] -> mean and standard deviation of the latents, each (B, C, h, w), scaled for the denoiser."""
@@ -104,11 +115,11 @@ class Family(Protocol):
     def encode_prompts(self, parts: Parts, prompts: Sequence[str]) -> Conditioning:
         """B texts -> conditioning of batch B. Gradients flow to the text encoders where they are switched on."""
 
-    def objective(self, parts: Parts) -> Objective:
+    def objective(self, parts: Parts) -> AnyObjective:
         """The noise schedule the base was trained with."""
 
-    def predict(self, parts: Parts, x_t: Tensor, t: Tensor, conditioning: Conditioning) -> Tensor:
-        """The denoiser's answer, (B, C, h, w)."""
+    def predict(self, parts: Parts, x_t: Tensor, t: Tensor, conditioning: Conditioning, geometry: Tensor) -> Tensor:
+        """The denoiser's answer, (B, C, h, w), for pictures of a geometry (B, 6) as in `Latents`."""
 
     def draw(self, parts: Parts, request: DrawRequest) -> list[Tensor]:
         """Pictures, each (3, H, W) in [0, 1]."""
@@ -143,6 +154,16 @@ class TokenCount:
     cut: tuple[str, ...]
     """The tokens that do not fit."""
     limit: int
+
+
+def checked_size(parts: Parts, size: int | None) -> int:
+    """A size in px that the base takes; its own when `size` is None. Raises ConfigError."""
+    if size is not None and size % parts.size_multiple:
+        nearest = max(1, round(size / parts.size_multiple)) * parts.size_multiple
+        raise ConfigError(
+            f"This base model cannot have a size of {size} px.", f"Take a multiple of {parts.size_multiple}, such as {nearest}."
+        )
+    return size or parts.size
 
 
 def family(name: str) -> Family:

@@ -17,9 +17,10 @@ from sdplay.config import DreamBoothConfig, LoraConfig, PivotalConfig, TextualIn
 from sdplay.errors import ConfigError
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import nn
 
     from sdplay.families import Family, Parts
+    from sdplay.formats import AdapterFile
 
 CONFIGS: dict[str, type[TrainConfig]] = {
     "lora": LoraConfig,
@@ -28,6 +29,10 @@ CONFIGS: dict[str, type[TrainConfig]] = {
     "pivotal": PivotalConfig,
 }
 TITLES = {"lora": "LoRA", "dreambooth": "DreamBooth", "textual_inversion": "Textual inversion", "pivotal": "Pivotal tuning"}
+
+
+FORMATS = {"lora": "diffusers LoRA", "dora": "diffusers DoRA", "rslora": "diffusers LoRA", "loha": "peft LoHa", "lokr": "peft LoKr"}
+"""By kind, what an adapter's file is. Alpha is written so that an rsLoRA is a plain LoRA for those who read it."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +67,7 @@ class Trainable(Protocol):
     def after_step(self, step: int) -> None:
         """What has to be done to the weights when step number `step`, counted from 0, is done."""
 
-    def load_weights(self, weights: Mapping[str, Tensor]) -> None:
+    def load(self, path: Path) -> None:
         """Put back what `save` wrote. In place, so that the optimiser keeps its parameters."""
 
     def shown(self) -> AbstractContextManager[None]:
@@ -72,7 +77,7 @@ class Trainable(Protocol):
         """Write one file with all that a resumed run needs, which can be drawn with."""
 
     def export(self, path: Path) -> dict[Path, str]:
-        """Write files for other programs, `path` first. Returns each one's format."""
+        """Write what the run leaves, `path` first. Returns each file's format, in words."""
 
     def detach(self) -> None:
         """Leave the base as it was."""
@@ -111,9 +116,20 @@ def adapter_groups(parameters: Mapping[str, nn.Parameter], like: Group, ratio: f
     return [*groups, replace(like, parameters=fast, rate=like.rate * ratio)] if fast else groups
 
 
-def facts_of(config: TrainConfig) -> dict[str, str]:
+def write_both(path: Path, adapter: AdapterFile, title: str) -> dict[Path, str]:
+    """Write diffusers' layout to `path`, kohya's beside it. Returns both with what they are; `title` is what the first is."""
+    from sdplay.formats import write_adapter
+
+    other = path.with_name(f"{path.stem}.kohya.safetensors")
+    write_adapter(path, adapter, "diffusers")
+    write_adapter(other, adapter, "kohya")
+    return {path: title, other: "kohya, for A1111 and ComfyUI"}
+
+
+def facts_of(config: TrainConfig, family: Family) -> dict[str, str]:
     """What a file says about how it was made."""
     return {
+        "sdplay.family": family.NAME,
         "sdplay.base_model": config.base_model,
         "sdplay.method": config.method,
         "sdplay.token": config.token,

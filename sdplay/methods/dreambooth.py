@@ -5,19 +5,20 @@ Its prior preservation is in sdplay/prior.py, because other methods use it too.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from safetensors.torch import load_file
 from torch import Tensor
 
 from sdplay.attach import attach, detach
-from sdplay.attach.files import EMA, write_weights
 from sdplay.attach.weights import Weights
 from sdplay.config import DreamBoothConfig, TrainConfig
 from sdplay.families import Family, Parts
+from sdplay.formats.weights import EMA, write_weights
 from sdplay.methods import Group, facts_of
 
 TITLE = "DreamBooth"
@@ -30,8 +31,7 @@ class DreamBoothTrainable:
     parts: Parts
     config: DreamBoothConfig
     weights: Weights
-    denoiser: str
-    """diffusers' name for it."""
+    family: Family
     averages: dict[str, Tensor] | None
     """A running mean of every weight, where the config wants one."""
     light = False
@@ -59,8 +59,9 @@ class DreamBoothTrainable:
             for name, average in self.averages.items():
                 average.lerp_(self.weights.values[name], 1 - decay)
 
-    def load_weights(self, weights: Mapping[str, Tensor]) -> None:
+    def load(self, path: Path) -> None:
         """In place, the averages too."""
+        weights = load_file(path)
         self.weights.load({name: tensor for name, tensor in weights.items() if not name.startswith(EMA)})
         for name, average in (self.averages or {}).items():
             average.copy_(weights[f"{EMA}{name}"])
@@ -82,14 +83,14 @@ class DreamBoothTrainable:
     def save(self, path: Path) -> None:
         """Everything in float32, the averages under names that begin with `ema.`."""
         averages = {f"{EMA}{name}": tensor for name, tensor in (self.averages or {}).items()}
-        write_weights(path, {**self.weights.values, **averages}, facts_of(self.config))
+        write_weights(path, {**self.weights.values, **averages}, facts_of(self.config, self.family))
 
     def export(self, path: Path) -> dict[Path, str]:
         """The weights, or their averages, in the number format of the config."""
         dtype = getattr(torch, self.config.save_dtype)
         values = self.weights.values if self.averages is None else self.averages
-        write_weights(path, {name: tensor.to(dtype) for name, tensor in values.items()}, facts_of(self.config))
-        return {path: f"weights, {self.config.save_dtype}"}
+        write_weights(path, {name: tensor.to(dtype) for name, tensor in values.items()}, facts_of(self.config, self.family))
+        return {path: f"full fine-tune, {self.config.save_dtype}"}
 
     def detach(self) -> None:
         """The base's own weights are back, frozen."""
@@ -103,14 +104,14 @@ class DreamBoothTrainable:
         return round(self.config.text_encoder_share * self.config.steps)
 
     def _of_denoiser(self, name: str) -> bool:
-        return name.startswith(f"{self.denoiser}.")
+        return name.startswith(f"{self.family.DENOISER}.")
 
 
 def prepare(parts: Parts, family: Family, config: TrainConfig) -> DreamBoothTrainable:
     """Start from the base's own weights."""
     assert isinstance(config, DreamBoothConfig)
-    text = parts.text_encoders if round(config.text_encoder_share * config.steps) else {}
+    text = parts.clip_encoders if round(config.text_encoder_share * config.steps) else {}
     weights = Weights({family.DENOISER: parts.denoiser, **text})
     averages = {name: tensor.clone() for name, tensor in weights.values.items()} if config.ema_decay is not None else None
     attach(parts, weights)
-    return DreamBoothTrainable(parts, config, weights, family.DENOISER, averages)
+    return DreamBoothTrainable(parts, config, weights, family, averages)

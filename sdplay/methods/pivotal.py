@@ -5,20 +5,17 @@ For pictures of GANs: Roich et al. 2021, arXiv 2106.05744; for Stable Diffusion:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-
-from torch import Tensor
 
 from sdplay.attach import attach, detach
 from sdplay.attach.adapters import Adapter, Host, Shape, denoiser_layers
-from sdplay.attach.files import FORMATS, WORDS_IN_ADAPTER, write_adapter, write_words
 from sdplay.attach.words import Words, initial_vectors
 from sdplay.config import PivotalConfig, TrainConfig
 from sdplay.families import Family, Parts
-from sdplay.methods import Group, adapter_groups, facts_of
+from sdplay.formats import AdapterFile, read_adapter, tensors_of, trained_layers, write_adapter
+from sdplay.methods import FORMATS, Group, adapter_groups, facts_of, write_both
 
 TITLE = "Pivotal tuning"
 
@@ -31,8 +28,7 @@ class PivotalTrainable:
     config: PivotalConfig
     words: Words
     adapter: Adapter
-    denoiser: str
-    """diffusers' name for it."""
+    family: Family
     changes_text = True
     light = True
 
@@ -45,7 +41,7 @@ class PivotalTrainable:
         """The vectors, then the adapter; never both in one step."""
         vectors = Group(list(self.words.vectors.values()), rate=self.config.words_rate, weight_decay=0.0, end_step=self.pivot_step)
         like = Group((), first_step=self.pivot_step)
-        return [vectors, *adapter_groups(self.adapter.parameters[self.denoiser], like, self.config.lora_plus_ratio)]
+        return [vectors, *adapter_groups(self.adapter.parameters[self.family.DENOISER], like, self.config.lora_plus_ratio)]
 
     def trains_text(self, step: int) -> bool:
         """Before the pivot."""
@@ -58,31 +54,34 @@ class PivotalTrainable:
         elif self.config.max_norm is not None:
             self.adapter.cap_norms(self.config.max_norm)
 
-    def load_weights(self, weights: Mapping[str, Tensor]) -> None:
+    def load(self, path: Path) -> None:
         """In place."""
-        words = {name.removeprefix(WORDS_IN_ADAPTER): tensor for name, tensor in weights.items() if name.startswith(WORDS_IN_ADAPTER)}
-        self.words.load(words)
-        self.adapter.load_weights({name: tensor for name, tensor in weights.items() if not name.startswith(WORDS_IN_ADAPTER)})
+        read = read_adapter(path)
+        self.words.load(read.embeddings[self.words.word])
+        self.adapter.load_weights(tensors_of(read))
 
     def shown(self) -> AbstractContextManager[None]:
         """As it is."""
         return nullcontext()
 
     def save(self, path: Path) -> None:
-        """Adapter and vectors in one file."""
-        write_adapter(path, self.adapter, facts_of(self.config), self.words)
+        """Adapter and vectors in one file, of which diffusers reads the adapter."""
+        write_adapter(path, self._file(path.name), "diffusers")
 
     def export(self, path: Path) -> dict[Path, str]:
-        """The same, and beside it the word as an embedding, for programs that want them apart."""
-        self.save(path)
-        beside = path.with_suffix(".embedding.safetensors")
-        write_words(beside, self.words, facts_of(self.config))
-        return {path: FORMATS[self.config.kind], beside: "embedding"}
+        """The same, in kohya's layout too, and the word as an embedding, for programs that want them apart."""
+        file, beside = self._file(path.name), path.with_suffix(".embedding.safetensors")
+        write_adapter(beside, replace(file, layers={}), self.words.layout)
+        return {**write_both(path, file, f"{FORMATS[self.config.kind]} with its word"), beside: "embedding"}
 
     def detach(self) -> None:
         """Take the adapter off; the base does not know the word any more."""
         detach(self.parts, self.adapter)
         detach(self.parts, self.words)
+
+    def _file(self, name: str) -> AdapterFile:
+        layers = trained_layers(self.adapter.weights(), self.adapter.shape.true_alpha)
+        return AdapterFile(name, layers, self.words.learned(), facts=facts_of(self.config, self.family), family=self.family.NAME)
 
 
 def prepare(parts: Parts, family: Family, config: TrainConfig) -> PivotalTrainable:
@@ -94,4 +93,4 @@ def prepare(parts: Parts, family: Family, config: TrainConfig) -> PivotalTrainab
     adapter = Adapter(Shape(config.kind, config.rank, config.alpha), {family.DENOISER: Host(parts.denoiser, layers)}, seed=config.seed)
     attach(parts, words)
     attach(parts, adapter)
-    return PivotalTrainable(parts, config, words, adapter, family.DENOISER)
+    return PivotalTrainable(parts, config, words, adapter, family)

@@ -2,30 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
-from torch import Tensor
-
 from sdplay.attach import attach, detach
-from sdplay.attach.files import encoders_of, write_words
 from sdplay.attach.words import Words, initial_vectors
 from sdplay.config import TextualInversionConfig, TrainConfig
 from sdplay.families import Family, Parts
-from sdplay.methods import Group, facts_of
+from sdplay.formats import AdapterFile, read_adapter, write_adapter
+from sdplay.methods import Group, facts_of, write_both
 
 TITLE = "Textual inversion"
 
 
 @dataclass
 class TextualInversionTrainable:
-    """Vectors for the trigger word in every text encoder of the base."""
+    """Vectors for the trigger word in every CLIP text encoder of the base."""
 
     parts: Parts
     config: TextualInversionConfig
     words: Words
+    family: Family
     changes_text = True
     light = True
 
@@ -41,9 +39,9 @@ class TextualInversionTrainable:
         """Keep the vectors' length."""
         self.words.keep_norm(self.config.norm)
 
-    def load_weights(self, weights: Mapping[str, Tensor]) -> None:
+    def load(self, path: Path) -> None:
         """In place."""
-        self.words.load(encoders_of(weights))
+        self.words.load(read_adapter(path).embeddings[self.words.word])
 
     def shown(self) -> AbstractContextManager[None]:
         """As it is."""
@@ -51,16 +49,21 @@ class TextualInversionTrainable:
 
     def save(self, path: Path) -> None:
         """An embedding that diffusers, A1111 and ComfyUI read."""
-        write_words(path, self.words, facts_of(self.config))
+        write_adapter(path, self._file(path.name), self.words.layout)
 
     def export(self, path: Path) -> dict[Path, str]:
-        """The same."""
+        """The same; where diffusers' file is not A1111's, both."""
+        if self.words.layout == "diffusers":
+            return write_both(path, self._file(path.name), "embedding")
         self.save(path)
         return {path: "embedding"}
 
     def detach(self) -> None:
         """The base does not know the word any more."""
         detach(self.parts, self.words)
+
+    def _file(self, name: str) -> AdapterFile:
+        return AdapterFile(name, {}, self.words.learned(), facts=facts_of(self.config, self.family), family=self.family.NAME)
 
 
 def prepare(parts: Parts, family: Family, config: TrainConfig) -> TextualInversionTrainable:
@@ -69,4 +72,4 @@ def prepare(parts: Parts, family: Family, config: TrainConfig) -> TextualInversi
     vectors = initial_vectors(parts, config.initial or config.class_word, config.vectors, config.seed)
     words = Words(parts, config.token, vectors)
     attach(parts, words)
-    return TextualInversionTrainable(parts, config, words)
+    return TextualInversionTrainable(parts, config, words, family)

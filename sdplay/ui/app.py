@@ -38,7 +38,6 @@ from sdplay.ui.views.text import esc
 LOG = logging.getLogger("sdplay")
 USER = "sdplay"
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
-BASES = (MINI, "stable-diffusion-v1-5/stable-diffusion-v1-5")
 FORM_KEY, FORM_SECRET = "sdplay:form:v1", "sdplay-form"
 """Where a browser keeps what was typed. Fixed, so that it survives a restart; nothing secret is in it."""
 DAY_SECONDS = 86_400
@@ -121,10 +120,10 @@ def _create_bar(engine: Engine, access: Access, timer: gr.Timer) -> tuple[gr.But
 
 
 def _create_tabs(engine: Engine, access: Access, timer: gr.Timer) -> Page:
-    choices = list(dict.fromkeys((access.base_model, *BASES)))
+    choices = list(dict.fromkeys((access.base_model, *(offered.id for offered in engine.bases()))))
     base = gr.Dropdown(
         choices, value=access.base_model, label="Base model", allow_custom_value=True, elem_id="train-base", render=False, interactive=True,
-        info="mini is built in and draws 64 px icons. Or a Hub id, or a folder in diffusers layout.",
+        info="mini is built in and draws 64 px icons. Or any Hub id, folder in diffusers layout, or .safetensors checkpoint.",
     )  # fmt: skip
     with gr.Tabs(elem_id="tabs", overflow_behavior="wrap") as tabs:
         with gr.Tab("1 Dataset", id="dataset", elem_id="tab-dataset"):

@@ -18,6 +18,7 @@ from PIL import Image
 
 from sdplay.engine import Engine
 from sdplay.errors import SdplayError
+from sdplay.sample_sets import GALLERY
 
 ROUTE = "sdplay/files"
 WIDTHS = (160, 320)
@@ -25,6 +26,7 @@ _PART = r"[A-Za-z0-9][A-Za-z0-9._-]{0,120}"
 _NAMES = {
     "datasets": re.compile(r"[0-9a-f]{1,64}\.(png|jpg)"),
     "samples": re.compile(rf"{_PART}\.png"),
+    "gallery": re.compile(rf"{_PART}\.png"),
     "runs": re.compile(rf"samples/[0-9]{{1,9}}/{_PART}\.png|out/{_PART}\.safetensors"),
     "comparisons": re.compile(rf"cells/{_PART}\.png|grid\.png|index\.html|cells\.zip"),
     "pictures": re.compile(rf"{_PART}\.png"),
@@ -75,6 +77,7 @@ def _folders(engine: Engine) -> dict[str, Callable[[str], Path]]:
     return {
         "datasets": lambda item: engine.dataset(item).folder / "pictures",
         "samples": lambda item: engine.samples()[item].folder,
+        "gallery": lambda item: GALLERY,
         "runs": run_folder,
         "comparisons": engine.comparison_folder,
         "pictures": lambda item: engine.workspace.pictures,

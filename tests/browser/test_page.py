@@ -154,6 +154,18 @@ def test_the_base_draws_a_prompt_before_any_training(visit: Visit) -> None:
     assert visit.page.locator("#idea-pictures img").count() == 4
 
 
+def test_a_picture_of_the_gallery_is_drawn_anew_at_a_click(visit: Visit) -> None:
+    shown = visit.page.locator("#gallery button")
+    visit.page.wait_for_function("[...document.querySelectorAll('#gallery img')].every(image => image.complete && image.naturalWidth)")
+    prompt = shown.nth(1).get_attribute("data-id")
+
+    shown.nth(1).click()
+
+    visit.page.wait_for_selector("#idea-pictures img")
+    assert visit.value("idea") == prompt
+    assert f"“{prompt}”" in visit.page.inner_text("#idea-pictures")
+
+
 @pytest.mark.parametrize("tab", ["dataset", "prompts", "train", "compare", "runs"])
 def test_no_tab_scrolls_sideways_on_a_phone(visitors, tab: str) -> None:  # noqa: ANN001
     phone = visitors(width=390)

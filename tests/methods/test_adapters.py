@@ -7,17 +7,16 @@ from pathlib import Path
 import pytest
 import torch
 from diffusers import StableDiffusionPipeline
-from safetensors import safe_open
 from torch import nn
 
 from sdplay.attach import attach, base_alone, detach
 from sdplay.attach.adapters import Adapter, Host, Shape, denoiser_layers, matching_layers
-from sdplay.attach.files import read_learned
 from sdplay.config import LoraConfig
 from sdplay.device import Device
 from sdplay.engine import Engine
 from sdplay.errors import AdapterError, ConfigError
 from sdplay.families import Parts, family
+from sdplay.formats import attached, inspect_adapter, read_adapter
 from sdplay.methods import lora
 from tests.methods.test_contract import settings
 from tests.test_train import pixels, trained
@@ -35,7 +34,7 @@ def said(parts: Parts) -> torch.Tensor:
     noise = torch.randn((1, 4, 8, 8), generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         conditioning = family("sd15").encode_prompts(parts, ["a red ball, ohwx dog"])
-        return family("sd15").predict(parts, noise, torch.tensor([500]), conditioning)
+        return family("sd15").predict(parts, noise, torch.tensor([500]), conditioning, torch.zeros(1, 6))
 
 
 def test_layers_are_chosen_by_what_they_are(parts: Parts) -> None:
@@ -149,26 +148,22 @@ def test_plain_diffusers_reads_the_file_and_draws_the_same_picture(
 def test_a_file_says_its_kind_and_true_alpha(engine: Engine, tiny_base: Path, pictures: Path) -> None:
     run = trained(engine, settings(engine, tiny_base, pictures, "loha", sample_prompts=[], alpha=3))
 
-    with safe_open(run.folder / run.state().artifacts[0].file, "pt") as file:
-        metadata = file.metadata()
-
-    assert '"alpha": 3' in metadata["sdplay.shape"]
-    assert '"kind": "loha"' in metadata["sdplay.shape"]
-    assert metadata["modelspec.trigger_phrase"] == "ohwx"
-    assert run.state().artifacts[0].format == "peft LoHa"
+    for artifact, layout in zip(run.state().artifacts, ("diffusers", "kohya (A1111, ComfyUI)"), strict=True):
+        report = inspect_adapter(run.folder / artifact.file)
+        assert (report.methods, report.ranks, report.alphas, report.layout) == (("LoHa",), (2,), (3.0,), layout)
+        assert (report.trigger, report.family, report.training["steps"]) == ("ohwx", "sd15", "6")
+    assert [artifact.format for artifact in run.state().artifacts] == ["peft LoHa", "kohya, for A1111 and ComfyUI"]
 
 
 def test_an_adapter_of_another_base_is_refused_and_the_base_stays_clean(
     engine: Engine, tiny_base: Path, pictures: Path, parts: Parts
 ) -> None:
     run = trained(engine, settings(engine, tiny_base, pictures, "dora", sample_prompts=[], targets="attention+mlp"))
-    learned = read_learned(run.folder / run.state().artifacts[0].file)
-    base = said(parts)
+    learned = read_adapter(run.folder / run.state().artifacts[0].file)
     parts.denoiser.mid_block.attentions[0].proj_in = nn.Identity()
 
-    with pytest.raises(AdapterError, match="does not fit"), learned.on(parts, 1.0):
+    with pytest.raises(AdapterError, match="does not fit"), attached(parts, [(learned, 1.0)]):
         pass
 
     assert parts.attached == []
-    assert base is not None
     assert not any("lora" in name for name, _ in parts.denoiser.named_modules())

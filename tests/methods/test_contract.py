@@ -61,7 +61,10 @@ def test_every_method_is_in_the_matrix_and_has_a_title() -> None:
 
 @pytest.mark.parametrize("name", RUNS)
 def test_step_save_reload_same_picture(engine: Engine, tiny_base: Path, pictures: Path, name: str) -> None:
-    """The last sample of the run and a picture drawn with the saved file are the same; the base's is another."""
+    """The last sample of the run and a picture drawn with the saved file are the same; the base's is another.
+
+    LoHa and LoKr are drawn added to the weights, which rounds otherwise than beside them: a pixel may differ by 1 of 255.
+    """
     run = trained(engine, settings(engine, tiny_base, pictures, name))
     state, prompt = run.state(), "a red ball, ohwx dog"
     drawing = {"steps": 2, "guidance_scale": 4.0}
@@ -70,7 +73,8 @@ def test_step_save_reload_same_picture(engine: Engine, tiny_base: Path, pictures
         return engine.draw([prompt], [1], drawing, adapter=adapter, base_model=str(tiny_base))[0].path
 
     last_sample = run.folder / state.samples[-1].files[0]
-    assert (pixels(drawn(run.id)) == pixels(last_sample)).all()
+    rounding = 1 if RUNS[name].get("kind") in ("loha", "lokr") else 0
+    assert abs(pixels(drawn(run.id)) - pixels(last_sample)).max() <= rounding
     assert (pixels(drawn(f"{run.id}@4")) != pixels(last_sample)).any()
     assert (pixels(drawn("base")) != pixels(last_sample)).any()
     assert (pixels(drawn("base")) == pixels(drawn(f"{run.id}:0"))).all(), "at strength 0 and after all this the base is the base"
@@ -136,8 +140,8 @@ def test_trained_weights_are_float32_and_detaching_leaves_the_base_in_its_bits(p
         assert not any(submodule._forward_hooks or submodule._forward_pre_hooks for submodule in module.modules())
 
 
-@pytest.mark.parametrize("name", [name for name in RUNS if "dreambooth" not in name])
-def test_adapters_and_words_are_float32_on_a_half_precision_base(parts: Parts, name: str) -> None:
+@pytest.mark.parametrize("name", RUNS)
+def test_trained_weights_are_float32_on_a_half_precision_base(parts: Parts, name: str) -> None:
     """peft makes adapters in the base's number format, in which AdamW's small steps vanish."""
     for module in (parts.denoiser, *parts.text_encoders.values()):
         module.to(torch.bfloat16)

@@ -36,14 +36,15 @@ def test_at_the_pivot_the_word_stops_and_the_adapter_starts(engine: Engine, tiny
         engine, settings(engine, tiny_base, pictures, "pivotal", sample_prompts=[], pivot=0.34, checkpoint_every=1, weight_decay=0.5)
     )
     states = checkpoints(run)
-    word = [state["lora_words.text_encoder"] for state in states]
-    adapter = [torch.cat([tensor.flatten() for name, tensor in state.items() if "lora_words" not in name]) for state in states]
+    word = [state["lora_bundle_emb.ohwx.clip_l"] for state in states]
+    adapter = [torch.cat([tensor.flatten() for name, tensor in state.items() if "bundle" not in name]) for state in states]
 
     assert not torch.equal(word[0], word[1])
     assert all(torch.equal(word[1], later) for later in word[2:]), "frozen: no momentum, no decay, no norm control after the pivot"
     assert torch.equal(adapter[0], adapter[1])
     assert all(not torch.equal(adapter[index], adapter[index + 1]) for index in range(1, 5))
-    assert [artifact.format for artifact in run.state().artifacts] == ["diffusers LoRA", "embedding"]
+    formats = [artifact.format for artifact in run.state().artifacts]
+    assert formats == ["diffusers LoRA with its word", "kohya, for A1111 and ComfyUI", "embedding"]
 
 
 @pytest.mark.parametrize("name", ["lora with text encoder", "dreambooth with text encoder and mean"])

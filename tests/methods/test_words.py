@@ -9,14 +9,14 @@ import torch
 from diffusers import StableDiffusionPipeline
 from safetensors.torch import load_file
 
-from sdplay.attach import attach, detach
-from sdplay.attach.files import write_words
+from sdplay.attach import attach, detach, worn
 from sdplay.attach.words import Words, WordTokenizer, initial_vectors, table_of
 from sdplay.config import TextualInversionConfig
 from sdplay.device import Device
 from sdplay.engine import Engine
 from sdplay.errors import ConfigError
 from sdplay.families import Parts, family
+from sdplay.formats import read_adapter
 from tests.methods.test_contract import settings
 from tests.test_train import pixels, trained
 
@@ -177,16 +177,28 @@ def test_plain_diffusers_reads_the_embedding_and_draws_the_same_picture(
     assert abs(pixels(ours) - (drawn * 255).round().astype(int)).max() < 2
 
 
-def test_a_family_with_two_encoders_gets_a_tensor_for_each_under_the_names_others_read(parts: Parts, tmp_path: Path) -> None:
-    parts.text_encoders["text_encoder_2"] = parts.text_encoders["text_encoder"]
-    parts.tokenizers["text_encoder_2"] = parts.tokenizers["text_encoder"]
+def test_a_family_with_two_encoders_gets_a_tensor_for_each_under_the_names_others_read(
+    engine: Engine, tiny_sdxl: Path, pictures: Path
+) -> None:
+    run = trained(engine, settings(engine, tiny_sdxl, pictures, "textual inversion", sample_prompts=[]))
 
-    write_words(tmp_path / "word.safetensors", words(parts), {})
+    (artifact,) = run.state().artifacts
+    path = run.folder / artifact.file
+    assert {name: tuple(tensor.shape) for name, tensor in load_file(path).items()} == {"clip_l": (2, 16), "clip_g": (2, 24)}
+    assert read_adapter(path).trigger == "ohwx"
 
-    assert {name: tuple(tensor.shape) for name, tensor in load_file(tmp_path / "word.safetensors").items()} == {
-        "clip_l": (2, 16),
-        "clip_g": (2, 16),
-    }
+
+def test_a_word_of_a_t5_is_heard(tiny_sd3: Path) -> None:
+    """T5 looks its tokens up in a copy of the table that `get_input_embeddings` returns."""
+    parts = family("sd3").load(tiny_sd3, Device("cpu", "CPU"), source="tiny")
+    plain = family("sd3").encode_prompts(parts, ["a ohwx"]).hidden
+
+    with worn(parts, Words(parts, "ohwx", {"text_encoder_3": torch.full((1, 40), 2.0)})):
+        heard = family("sd3").encode_prompts(parts, ["a ohwx"]).hidden
+
+    assert not torch.equal(heard[:, 77:], plain[:, 77:])
+    assert torch.equal(heard[:, :77], plain[:, :77])
+    assert torch.equal(family("sd3").encode_prompts(parts, ["a ohwx"]).hidden, plain)
 
 
 def test_two_words_can_be_on_at_once(parts: Parts) -> None:

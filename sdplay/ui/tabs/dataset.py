@@ -11,6 +11,7 @@ from sdplay.config import GenerateConfig
 from sdplay.data import report
 from sdplay.engine import Engine
 from sdplay.errors import DataError, SdplayError
+from sdplay.sample_sets import gallery_prompts
 from sdplay.ui.access import Access
 from sdplay.ui.errors import friendly
 from sdplay.ui.files import file_url
@@ -20,7 +21,6 @@ from sdplay.ui.views import dataset as views
 from sdplay.ui.views.text import count_of, empty, esc, message, picture
 
 UPLOADS = ["image", ".zip", ".txt", ".csv", ".jsonl"]
-IDEAS = ("red apple, noto style", "cat face, noto style, blue background", "rocket, noto style", "tulip, noto style, yellow background")
 TRIES = (1, 2, 3, 4)
 UNKNOWN_BASE_PX = 512
 NO_DATASET = empty("No data set is open", "Take a sample above, or bring 10 to 20 pictures of one subject or one style.")
@@ -71,19 +71,23 @@ def create_dataset_tab(engine: Engine, access: Access, base: gr.Dropdown) -> Dat
 
 def _create_idea_strip(engine: Engine, access: Access, base: gr.Dropdown) -> gr.Textbox:
     with gr.Column(elem_id="idea-strip"):
-        gr.Markdown("### What the base can draw\nSee it before you teach it anything.")
+        gr.Markdown(
+            "### What the embedded base draws\nPress a picture to draw it anew, or write a prompt of your own. Then teach it something."
+        )
+        shown = html_block(views.gallery(gallery_prompts()), elem_id="gallery")
         with gr.Row(equal_height=True):
             idea = gr.Textbox("", placeholder="red apple", show_label=False, label="Prompt", elem_id="idea", scale=6, container=False)
             draw = gr.Button("Draw", elem_id="idea-draw", scale=1, min_width=90)
-        with gr.Row(elem_classes="sd-chip-row"):
-            chips = [gr.Button(text, size="sm", min_width=60, elem_classes="sd-chip") for text in IDEAS]
         drawn = html_block(elem_id="idea-pictures")
     working: dict[str, Any] = {"api_visibility": "private", "concurrency_limit": 1, "concurrency_id": "gpu"}
     handler = friendly(draw_idea, engine, access)
     gr.on([draw.click, idea.submit], handler, [idea, base], drawn, **working)
-    for chip in chips:
-        chip.click(lambda text: text, chip, idea, **silent()).then(handler, [idea, base], drawn, **working)
+    shown.select(_prompt_of, None, idea, **silent()).then(handler, [idea, base], drawn, **working)
     return idea
+
+
+def _prompt_of(event: gr.EventData) -> str:
+    return str(event.id)
 
 
 def _create_intake(*, local: bool) -> tuple[gr.File, gr.Textbox, gr.Textbox, gr.Button, gr.Button]:

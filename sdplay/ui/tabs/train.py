@@ -10,6 +10,7 @@ from typing import Any
 
 import gradio as gr
 
+from sdplay.bases import load_bases
 from sdplay.engine import Engine
 from sdplay.errors import ConfigError, DataError, SdplayError
 from sdplay.events import RunState
@@ -137,7 +138,7 @@ def _values(names: Sequence[str], config: Mapping[str, Any]) -> list[object]:
 
 
 def preset_note(preset: str | None, base_model: str | None) -> str:
-    """When to choose a preset, what it takes, and whether it was made for the chosen base."""
+    """When to choose a preset, what it takes, whether it was made for the chosen base, and what that base takes."""
     found = load_training_presets().get(preset or "")
     if not found:
         return ""
@@ -146,7 +147,8 @@ def preset_note(preset: str | None, base_model: str | None) -> str:
         note += message("warning", f"Tuned for {', '.join(found.base_models)}.", "On another base, start from Stable Diffusion 1.5.")
     if not found.base_models and base_model == MINI:
         note += message("warning", "Not tuned for the embedded model.", "Choose another preset, or another base model below.")
-    return note
+    offered = load_bases().get(base_model or "")
+    return note + (f'<p class="sd-why">{esc(offered.facts)}</p>' if offered else "")
 
 
 def effective_rate(method: str, kind: str, learning_rate: float | None, alpha: float | None, rank: float | None) -> str:

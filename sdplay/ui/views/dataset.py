@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from sdplay.data import Dataset, Example, ReportLine
-from sdplay.sample_sets import Sample
+from sdplay.hub import MINI
+from sdplay.sample_sets import Sample, gallery_path
 from sdplay.ui.files import file_url
 from sdplay.ui.views.text import count_of, empty, esc, message, picture
 
@@ -17,6 +18,16 @@ def sample_cards(samples: Mapping[str, Sample]) -> str:
     """The shipped sample data sets, each with a button that takes it."""
     cards = "".join(_sample_card(sample) for sample in samples.values())
     return f'<div class="sd-samples">{cards}</div>'
+
+
+def gallery(prompts: Sequence[str]) -> str:
+    """What the embedded base drew for each prompt; a click tries it with other seeds."""
+    cards = "".join(
+        f'<button type="button" class="sd-shown" data-action="select" data-id="{esc(prompt)}" title="Draw “{esc(prompt)}” now">'
+        f"{picture(file_url('gallery', MINI, gallery_path(prompt).name), '')}<span>{esc(prompt)}</span></button>"
+        for prompt in prompts
+    )
+    return f'<div class="sd-gallery">{cards}</div>'
 
 
 def card_grid(dataset: Dataset) -> str:

@@ -189,11 +189,14 @@ def _took(state: RunState) -> str:
 
 
 def _readers(row: RunRow) -> str:
-    """Which programs can do something with a run's file."""
+    """Which programs can do something with a run's files."""
     layout = row.state.artifacts[0].format
+    if layout.startswith("full"):
+        return "Works in sdplay; for other programs merge it: sdplay export RUN --merge."
     if layout == "embedding":
-        return "Works in every program that reads textual inversion embeddings."
-    return "Works in every program that reads diffusers LoRA files." if layout.startswith("diffusers") else "Works in sdplay."
+        return "For diffusers, A1111, ComfyUI and their relatives; the last two call the word by the file's name."
+    first = "The first is for diffusers" if layout.startswith("diffusers") else "The first is for peft"
+    return f"{first}, the one in kohya's layout for A1111, ComfyUI and their relatives."
 
 
 def _plain(value: object) -> str:

@@ -1,0 +1,166 @@
+"""What families share: loading a diffusers pipeline, its latents, its noise schedule, and drawing with it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from sdplay.device import Device, autocast
+from sdplay.diffusion.objective import Objective
+from sdplay.errors import Cancelled, ModelError
+from sdplay.families import DrawRequest, Parts
+
+AT_ONCE_PX = 2**21
+"""Pixels the autoencoder encodes at once: 8 pictures of 512 px, 2 of 1024 px, which take some GB in float32."""
+
+
+def load_pipeline(kind: Any, folder: Path, *, source: str, checkpoint: Path | None = None, **options: Any) -> Any:  # noqa: ANN401  diffusers' own
+    """A pipeline of class `kind` in float32, from a folder, or from one checkpoint file by the configs in the folder.
+
+    Raises ModelError when a file is missing or does not fit.
+    """
+    shared = {"dtype": torch.float32, "local_files_only": True, **options}
+    try:
+        if checkpoint is not None:
+            pipeline = kind.from_single_file(str(checkpoint), config=str(folder), **shared)
+        else:
+            pipeline = kind.from_pretrained(folder, use_safetensors=True, **shared)
+    except (OSError, ValueError, RuntimeError, KeyError, AttributeError, NotImplementedError) as error:
+        raise ModelError(
+            f"The base model {source!r} cannot be read: {_first_line(error)}", "Download it again, or choose another."
+        ) from error
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
+def assemble(pipeline: Any, device: Device, *, source: str, denoiser: str, encoders: Mapping[str, str], size_multiple: int) -> Parts:  # noqa: ANN401  diffusers' own
+    """Freeze a loaded pipeline and move it to the device. encoders: each text encoder's name and its tokenizer's."""
+    network, vae = getattr(pipeline, denoiser), pipeline.vae
+    text_encoders = {name: getattr(pipeline, name) for name in encoders}
+    for module in (network, vae, *text_encoders.values()):
+        module.requires_grad_(False).eval()
+    pipeline.to(device.torch_device)
+    network.to(memory_format=torch.channels_last)
+    return Parts(
+        pipeline=pipeline,
+        denoiser=network,
+        text_encoders=text_encoders,
+        tokenizers={name: getattr(pipeline, tokenizer) for name, tokenizer in encoders.items()},
+        device=device.torch_device,
+        size=network.config.sample_size * pipeline.vae_scale_factor,
+        size_multiple=size_multiple,
+        latent_factor=pipeline.vae_scale_factor,
+        latent_channels=vae.config.latent_channels,
+        source=source,
+        fingerprint=fingerprint(vae, *text_encoders.values()),
+    )
+
+
+def native_size(folder: Path, denoiser: str) -> int:
+    """The denoiser's side in latents times the autoencoder's factor, in px."""
+    network, vae = read_json(folder / denoiser / "config.json"), read_json(folder / "vae" / "config.json")
+    return int(network.get("sample_size", 64) * 2 ** (len(vae.get("block_out_channels", (0,) * 4)) - 1))
+
+
+@torch.no_grad()
+def encode_images(parts: Parts, pixels: Tensor) -> tuple[Tensor, Tensor]:
+    """(B, 3, H, W) in [-1, 1] -> mean and deviation of the latents as (x - shift) * scale, in float32. Raises ModelError if not finite."""
+    vae = parts.pipeline.vae
+    at_once = max(1, AT_ONCE_PX // (pixels.shape[2] * pixels.shape[3]))
+    posteriors = [vae.encode(chunk.to(parts.device)).latent_dist for chunk in pixels.split(at_once)]
+    mean, std = (torch.cat([getattr(posterior, name) for posterior in posteriors]) for name in ("mean", "std"))
+    if not torch.isfinite(mean).all():
+        raise ModelError("The autoencoder of the base model gave latents that are not finite.", "Choose another base model.")
+    factor, shift = vae.config.scaling_factor, vae.config.get("shift_factor") or 0.0
+    return ((mean - shift) * factor).cpu(), (std * factor).cpu()
+
+
+def decode_latents(parts: Parts, latents: Tensor) -> list[Tensor]:
+    """(B, C, h, w) latents -> B pictures (3, H, W) in [0, 1], one at a time and in float32, which SDXL's autoencoder needs."""
+    vae = parts.pipeline.vae
+    factor, shift = vae.config.scaling_factor, vae.config.get("shift_factor") or 0.0
+    decoded = [vae.decode(row.float() / factor + shift, return_dict=False)[0] for row in latents.split(1)]
+    return [picture for row in decoded for picture in (row / 2 + 0.5).clamp(0, 1).cpu()]
+
+
+def diffusion_objective(parts: Parts) -> Objective:
+    """From the scheduler's config, so that v-prediction bases train as what they are. Raises ModelError for other kinds of schedule."""
+    scheduler = parts.pipeline.scheduler
+    prediction = scheduler.config.get("prediction_type", "epsilon")
+    if not hasattr(scheduler, "alphas_cumprod") or prediction not in ("epsilon", "v_prediction"):
+        raise ModelError(
+            f"The base model {parts.source!r} learned with {type(scheduler).__name__} and {prediction}, which sdplay cannot train.",
+            "Choose another base model.",
+        )
+    return Objective(scheduler.alphas_cumprod.float().to(parts.device), prediction)
+
+
+def starting_noise(parts: Parts, request: DrawRequest) -> Tensor:
+    """(B, C, h, w); the noise of a picture depends on its seed and size only."""
+    side = request.size // parts.latent_factor
+    shape = (parts.latent_channels, side, side)
+    return torch.stack([torch.randn(shape, generator=torch.Generator().manual_seed(seed)) for seed in request.seeds]).to(parts.device)
+
+
+def run_pipeline(parts: Parts, request: DrawRequest, **arguments: Any) -> Any:  # noqa: ANN401  diffusers' own
+    """Call the pipeline with what every family gives it. Raises Cancelled between two denoising steps."""
+
+    def check(pipe: Any, step: int, timestep: int, values: dict[str, Any]) -> dict[str, Any]:  # noqa: ANN401  diffusers' own
+        if request.cancelled():
+            raise Cancelled("Drawing was cancelled.")
+        return values
+
+    with autocast(parts.device):
+        return parts.pipeline(
+            prompt_embeds=request.conditioning.hidden,
+            negative_prompt_embeds=request.negative.hidden,
+            latents=starting_noise(parts, request),
+            height=request.size,
+            width=request.size,
+            num_inference_steps=request.steps,
+            guidance_scale=request.guidance_scale,
+            callback_on_step_end=check,
+            **arguments,
+        ).images
+
+
+def shrink(device: Device, *modules: nn.Module) -> None:
+    """Keep the frozen weights of large bases in bfloat16 where the hardware computes in it, which halves their memory."""
+    if device.kind == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False):
+        for module in modules:
+            module.to(torch.bfloat16)
+
+
+def computing(network: nn.Module) -> AbstractContextManager[object]:
+    """Mixed precision where the frozen weights are in bfloat16 and the trained ones in float32; nothing elsewhere."""
+    weight = next(network.parameters())
+    return torch.autocast(weight.device.type, dtype=torch.bfloat16) if weight.dtype == torch.bfloat16 else nullcontext()
+
+
+def fingerprint(*modules: nn.Module) -> str:
+    """16 hex digits of a hash over all weights."""
+    digest = hashlib.sha256()
+    for module in modules:
+        for name, tensor in module.state_dict().items():
+            digest.update(name.encode())
+            digest.update(tensor.cpu().contiguous().view(torch.uint8).numpy().tobytes() if tensor.dim() else str(tensor.item()).encode())
+    return digest.hexdigest()[:16]
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON file's values; none when it cannot be read."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]

@@ -1,0 +1,211 @@
+"""The contract: every family is identified, loads, encodes, trains, resumes, saves what plain diffusers reads, and draws the same there."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from diffusers import DiffusionPipeline
+from safetensors.torch import load_file
+from torch import Tensor
+
+from sdplay import families
+from sdplay.device import best_device
+from sdplay.diffusion.objective import FlowObjective, min_snr_weight, per_sample_loss
+from sdplay.engine import Engine
+from sdplay.families import Parts, family
+from sdplay.hub import find_base
+from tests.test_train import pixels, trained, values
+
+CASES = {
+    "sd15": ("sd15", "tiny_base"),
+    "sd2": ("sd2", "tiny_sd2"),
+    "sdxl": ("sdxl", "tiny_sdxl"),
+    "sd3": ("sd3", "tiny_sd3"),
+    "sd3 without T5": ("sd3", "tiny_sd3_without_t5"),
+}
+PROMPT = "a red ball"
+
+
+@dataclass(frozen=True)
+class Case:
+    """A tiny base and the family it is of."""
+
+    family: str
+    folder: Path
+
+    def load(self) -> Parts:
+        return family(self.family).load(self.folder, best_device(), source="tiny")
+
+
+@pytest.fixture(params=CASES.values(), ids=CASES)
+def case(request: pytest.FixtureRequest) -> Case:
+    name, fixture = request.param
+    return Case(name, request.getfixturevalue(fixture))
+
+
+def run_values(engine: Engine, case: Case, pictures: Path, **changes: object) -> dict[str, object]:
+    changed = {"steps": 3, "checkpoint_every": 1, "sample_prompts": [], "rank": 4, "alpha": 2, "learning_rate": 5e-2, **changes}
+    return values(engine, case.folder, pictures, **changed)
+
+
+def plain_diffusers(folder: Path, adapter: Path | None) -> np.ndarray:
+    """The picture that diffusers alone draws."""
+    is_without_t5 = (folder / "transformer").exists() and not (folder / "text_encoder_3").exists()
+    pipeline = DiffusionPipeline.from_pretrained(folder, **({"text_encoder_3": None, "tokenizer_3": None} if is_without_t5 else {}))
+    if adapter:
+        pipeline.load_lora_weights(adapter.parent, weight_name=adapter.name, adapter_name="a")
+        pipeline.set_adapters(["a"], [1.0])
+    channels = pipeline.vae.config.latent_channels
+    noise = torch.randn((channels, 8, 8), generator=torch.Generator().manual_seed(7))[None]
+    drawn = pipeline(
+        PROMPT, negative_prompt="", latents=noise, height=32, width=32, num_inference_steps=4, guidance_scale=4.0, output_type="np"
+    )
+    return (drawn.images[0] * 255).round().astype(int)
+
+
+def test_every_family_has_a_case() -> None:
+    assert {name for name, _ in CASES.values()} == set(families.NAMES)
+
+
+def test_a_base_is_identified_as_its_family_and_no_other(case: Case) -> None:
+    assert find_base(str(case.folder)).family == case.family
+    assert [name for name in families.NAMES if family(name).identify(case.folder)] == [case.family]
+
+
+def test_native_size_and_tokens_are_known_without_weights(case: Case) -> None:
+    chosen = family(case.family)
+
+    assert chosen.native_size(case.folder) == 32
+    assert chosen.count_tokens(case.folder, ["dog"])[0].tokens == ("dog",)
+    assert "dog" in chosen.ordinary_words(case.folder) or len(chosen.ordinary_words(case.folder)) > 100
+
+
+def test_latents_have_the_shape_the_denoiser_takes_and_are_float32(case: Case) -> None:
+    parts = case.load()
+
+    mean, std = family(case.family).encode_images(parts, torch.zeros(2, 3, 32, 32))
+
+    assert mean.shape == std.shape == (2, parts.latent_channels, 8, 8)
+    assert mean.dtype == torch.float32
+
+
+def test_a_text_means_what_the_pipeline_says_it_means(case: Case) -> None:
+    parts = case.load()
+    texts = ["a red ball", ""]
+    arguments = {"prompt": texts, "num_images_per_prompt": 1, "do_classifier_free_guidance": False}
+    if case.family == "sd3":
+        arguments |= {"prompt_2": None, "prompt_3": None}
+    with torch.no_grad():
+        expected = parts.pipeline.encode_prompt(device=parts.device, **arguments)
+        found = family(case.family).encode_prompts(parts, texts)
+
+    assert torch.equal(found.hidden, expected[0])
+    assert found.pooled is None or torch.equal(found.pooled, expected[2])
+    assert (found.pooled is None) == (case.family in ("sd15", "sd2"))
+
+
+def test_gradients_reach_every_text_encoder_that_is_switched_on(case: Case) -> None:
+    parts = case.load()
+    for encoder in parts.text_encoders.values():
+        encoder.requires_grad_(True)
+
+    conditioning = family(case.family).encode_prompts(parts, ["dog"])
+    sum(tensor.sum() for tensor in conditioning.tensors().values()).backward()
+
+    for name, encoder in parts.text_encoders.items():
+        assert any(parameter.grad is not None and parameter.grad.abs().max() > 0 for parameter in encoder.parameters()), name
+
+
+def test_the_adapter_draws_the_same_picture_in_plain_diffusers(engine: Engine, case: Case, pictures: Path, tmp_path: Path) -> None:
+    run = trained(engine, run_values(engine, case, pictures))
+    path = engine.export(run.id, tmp_path / "mine.safetensors")
+    drawing = {"steps": 4, "guidance_scale": 4.0}
+
+    ours = engine.draw([PROMPT], [7], drawing, adapter=str(path), base_model=str(case.folder))[0].path
+    zero = engine.draw([PROMPT], [7], drawing, adapter=f"{path}:0", base_model=str(case.folder))[0].path
+
+    base = plain_diffusers(case.folder, None)
+    theirs = plain_diffusers(case.folder, path)
+    assert abs(pixels(ours) - theirs).max() <= 2
+    assert abs(pixels(zero) - base).max() <= 1
+    assert (theirs != base).any()
+    assert all(tensor.dtype == torch.float32 for tensor in load_file(path).values())
+
+
+def test_a_run_cut_off_resumes_to_equal_weights(engine: Engine, case: Case, pictures: Path) -> None:
+    settings = run_values(engine, case, pictures)
+    whole = trained(engine, settings)
+    cut = trained(engine, settings)
+    lines = (cut.folder / "events.jsonl").read_bytes().splitlines(keepends=True)
+    moment = next(index for index, line in enumerate(lines) if json.loads(line).get("step") == 2)
+    (cut.folder / "events.jsonl").write_bytes(b"".join(lines[:moment]))
+    shutil.rmtree(cut.folder / "out")
+    for step in (2, 3):
+        shutil.rmtree(cut.folder / "checkpoints" / str(step))
+
+    new_process = Engine(engine.workspace)
+    new_process.resume(cut.id)
+    state = new_process.wait(cut.id)
+    new_process.close()
+
+    assert [step.loss for step in state.losses] == [step.loss for step in whole.state().losses]
+    expected = load_file(whole.folder / whole.state().artifacts[0].file)
+    found = load_file(cut.folder / state.artifacts[0].file)
+    assert found.keys() == expected.keys()
+    assert all(torch.equal(found[name], tensor) for name, tensor in expected.items())
+
+
+def diffusion_loss(parts: Parts, x0: Tensor, eps: Tensor, t: Tensor, answer: Callable[[Tensor], Tensor]) -> Tensor:
+    """Ho et al. 2020, eq. 4 and 14; Salimans & Ho 2022 for v; Hang et al. 2023 with gamma 5."""
+    config = parts.pipeline.scheduler.config
+    betas = torch.linspace(config.beta_start**0.5, config.beta_end**0.5, config.num_train_timesteps, dtype=torch.float64) ** 2
+    root = (1 - betas).cumprod(0).sqrt()
+    if config.get("rescale_betas_zero_snr"):  # Lin et al. 2023, arXiv 2305.08891, algorithm 1
+        root = (root - root[-1]) * root[0] / (root[0] - root[-1])
+    a = root[t].square().view(-1, 1, 1, 1)
+    answered = answer((a.sqrt() * x0 + (1 - a).sqrt() * eps).float())
+    v = config.prediction_type == "v_prediction"
+    target = a.sqrt() * eps - (1 - a).sqrt() * x0 if v else eps.double()
+    snr = (a / (1 - a)).flatten()
+    weight = snr.clamp(max=5) / (snr + 1 if v else snr)
+    return ((answered - target).square().mean((1, 2, 3)) * weight).mean()
+
+
+def flow_loss(x0: Tensor, eps: Tensor, t: Tensor, answer: Callable[[Tensor], Tensor]) -> Tensor:
+    """Esser et al. 2024, eq. 13 and 14: straight lines, velocity eps - x0, no weight."""
+    sigma = (t.double() / 1000).view(-1, 1, 1, 1)
+    answered = answer(((1 - sigma) * x0 + sigma * eps).float())
+    return (answered - (eps - x0)).square().mean()
+
+
+@torch.no_grad()
+def test_the_loss_is_the_papers(case: Case) -> None:
+    parts = case.load()
+    chosen = family(case.family)
+    random = torch.Generator().manual_seed(0)
+    x0, eps = torch.randn(2, 2, parts.latent_channels, 8, 8, generator=random)
+    t, geometry = torch.tensor([200, 700]), torch.tensor([[64.0, 48, 0, 4, 32, 32], [32, 32, 0, 0, 32, 32]])
+    conditioning = chosen.encode_prompts(parts, ["a dog", "a red ball"])
+
+    objective = chosen.objective(parts)
+    predicted = chosen.predict(parts, objective.add_noise(x0, eps, t), t, conditioning, geometry)
+    per_sample = per_sample_loss(predicted, objective.target(x0, eps, t))
+    ours = (per_sample * min_snr_weight(objective.snr(t), 5.0, objective.prediction)).mean()
+
+    def answer(x_t: Tensor) -> Tensor:
+        given = {"encoder_hidden_states": conditioning.hidden, "return_dict": False}
+        if case.family == "sd3":
+            return parts.denoiser(hidden_states=x_t, timestep=t, pooled_projections=conditioning.pooled, **given)[0]
+        if case.family == "sdxl":
+            given["added_cond_kwargs"] = {"text_embeds": conditioning.pooled, "time_ids": geometry}
+        return parts.denoiser(x_t, t, **given)[0]
+
+    expected = flow_loss(x0, eps, t, answer) if isinstance(objective, FlowObjective) else diffusion_loss(parts, x0, eps, t, answer)
+    assert ours.item() == pytest.approx(expected.item(), rel=1e-6)
