@@ -12,6 +12,7 @@ No pickle anywhere.
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,7 +30,7 @@ from sdplay.workspace import folder_written_atomically
 ADAPTER, OPTIMIZER, LOOP_STATE, MANIFEST = "adapter.safetensors", "optimizer.safetensors", "loop_state.json", "MANIFEST.json"
 STRUCTURE = "sdplay.structure"
 KEPT = 2
-"""Checkpoints that keep their optimiser state; all keep their adapter."""
+"""Checkpoints that keep their optimiser state; all keep their adapter, if it is light, else only these are kept."""
 
 
 @dataclass(frozen=True)
@@ -37,13 +38,14 @@ class Restored:
     """A checkpoint read back."""
 
     step: int
-    weights: dict[str, Tensor]
+    path: Path
+    """What was learned."""
     state: dict[str, Any]
     """Of the optimiser, and of the average where there is one."""
 
 
 def write_checkpoint(folder: Path, step: int, trainable: Trainable, state: Mapping[str, object]) -> None:
-    """Write `folder`/<step>, then prune optimiser states of older ones. At no time is there no valid checkpoint."""
+    """Write `folder`/<step>, then prune older ones. At no time is there no valid checkpoint."""
     with folder_written_atomically(folder / str(step)) as beside:
         trainable.save(beside / ADAPTER)
         _write_state(beside / OPTIMIZER, state)
@@ -51,14 +53,17 @@ def write_checkpoint(folder: Path, step: int, trainable: Trainable, state: Mappi
         digests = {name: sha256_of(beside / name) for name in (ADAPTER, OPTIMIZER, LOOP_STATE)}
         (beside / MANIFEST).write_text(json.dumps(digests))
     for older in steps_on_disk(folder)[:-KEPT]:
-        (folder / str(older) / OPTIMIZER).unlink(missing_ok=True)
+        if trainable.light:
+            (folder / str(older) / OPTIMIZER).unlink(missing_ok=True)
+        else:
+            shutil.rmtree(folder / str(older))
 
 
 def newest_valid(folder: Path) -> Restored | None:
     """The checkpoint to go on from, or None."""
     for step in reversed(steps_on_disk(folder)):
         if is_valid(folder / str(step)):
-            return Restored(step, load_file(folder / str(step) / ADAPTER), _read_state(folder / str(step) / OPTIMIZER))
+            return Restored(step, folder / str(step) / ADAPTER, _read_state(folder / str(step) / OPTIMIZER))
     return None
 
 

@@ -21,6 +21,8 @@ from sdplay.errors import ConfigError, DataError
 
 OFFSET, PERTURBATION, TIMESTEPS, TAGS = 128, 192, 256, 320
 """First of the 64 streams of each option, one for each micro-batch of a step."""
+CLASS = 400
+"""How much later the streams of a micro-batch's class pictures are, for prior preservation."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,8 @@ class Drawn:
     """(B, 1, h, w) how much each place counts, in [0, 1]; None: all alike."""
     weight: Tensor | None = None
     """(B,) how much each picture counts; None: all alike."""
+    target: Tensor | None = None
+    """(B, C, h, w) what the denoiser should say, where it is not the objective's target."""
 
     def to(self, device: torch.device) -> Drawn:
         """The same on a device."""
@@ -50,9 +54,16 @@ class Drawn:
         """(B, C, h, w) what the denoiser sees."""
         return objective.add_noise(self.x0, self.eps if self.added is None else self.added, self.t)
 
+    def sought(self, objective: AnyObjective) -> Tensor:
+        """(B, C, h, w) what the denoiser should say."""
+        return objective.target(self.x0, self.eps, self.t) if self.target is None else self.target
+
 
 def varied(drawn: Drawn, config: TrainConfig, objective: AnyObjective, *, step: int, micro: int) -> Drawn:
-    """The same pictures with the timesteps and the noise that the config's options ask for."""
+    """The same pictures with the timesteps and the noise that the config's options ask for.
+
+    micro: the number of the micro-batch, plus CLASS for its class pictures.
+    """
     if config.timestep_sampling == "logit_normal":
         generator = step_generator(config.seed, step, TIMESTEPS + micro)
         shares = logit_normal_shares(len(drawn.t), mean=config.logit_mean, std=config.logit_std, generator=generator)
@@ -133,7 +144,7 @@ def notes(config: TrainConfig, objective: AnyObjective) -> list[str]:
 
 def _per_sample(predicted: Tensor, drawn: Drawn, config: TrainConfig, objective: AnyObjective) -> Tensor:
     """(B,) mean error of each picture, by its mask where it has one."""
-    target = objective.target(drawn.x0, drawn.eps, drawn.t)
+    target = drawn.sought(objective)
     if config.huber_c is None and drawn.area is None:
         return per_sample_loss(predicted, target)
     if config.huber_c is None:

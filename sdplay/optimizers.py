@@ -20,6 +20,7 @@ from torch.optim import Optimizer
 from sdplay.config import TrainConfig
 from sdplay.diffusion.ema import Average
 from sdplay.errors import ConfigError, DeviceError, RunError
+from sdplay.methods import Trainable
 
 Groups = Sequence[Mapping[str, Any]]
 """As torch takes them: `params`, and what is special to the group. `rate`, if there, is its factor on the learning rate."""
@@ -40,6 +41,9 @@ class Learner:
         """Change the weights by their gradients, and clear these."""
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
+
+    def update_average(self) -> None:
+        """Take in the weights, once for every step, when all that belongs to it is done to them."""
         if self._average:
             self._average.update(self.parameters)
 
@@ -66,20 +70,21 @@ class Learner:
             _put(self.parameters, trained)
 
     def state(self) -> dict[str, Any]:
-        """All that a resumed run needs beside the saved weights. Call it outside `shown`; what it gives may be written inside."""
+        """All that a resumed run needs beside the shown weights, which are saved. Call it outside `shown`; write what it gives inside."""
         kept: dict[str, Any] = {"optimizer": self.optimizer.state_dict()}
         if self._average:
-            kept["average"] = {"values": self._average.values, "updates": self._average.updates}
+            kept["average_updates"] = self._average.updates
         if self._average or self._averages_itself:  # the saved weights are the averaged ones
             kept["trained"] = [parameter.detach().clone() for parameter in self.parameters]
         return kept
 
     def load(self, state: Mapping[str, Any]) -> None:
-        """Put back what `state` gave. Raises RunError if it is not of this optimiser."""
+        """Put back what `state` gave, when the weights are the saved ones. Raises RunError if it is not of this optimiser."""
         try:
             self.optimizer.load_state_dict(dict(state["optimizer"]))
+            _stride_like_weights(self.optimizer)
             if self._average:
-                self._average.load(state["average"]["values"], state["average"]["updates"])
+                self._average.load(self.parameters, state["average_updates"])
             if self._average or self._averages_itself:
                 _put(self.parameters, state["trained"])
         except (KeyError, ValueError, TypeError) as error:
@@ -90,6 +95,42 @@ class Learner:
 def _put(parameters: Sequence[Tensor], values: Sequence[Tensor]) -> None:
     for parameter, value in zip(parameters, values, strict=True):
         parameter.copy_(value)
+
+
+def _stride_like_weights(optimizer: Optimizer) -> None:
+    """A file knows no strides, but fused optimisers walk parameter and state side by side in memory."""
+    for parameter, values in optimizer.state.items():
+        for name, value in values.items():
+            if isinstance(value, Tensor) and value.shape == parameter.shape and value.stride() != parameter.stride():
+                values[name] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
+
+
+# ---- groups
+
+
+def parameter_groups(trainable: Trainable) -> list[dict[str, Any]]:
+    """What the method trains, as an optimiser takes it; `rate`, `first_step` and `end_step` stay with each group."""
+    facts = ("rate", "first_step", "end_step")
+    made = []
+    for group in trainable.groups():
+        decay = {} if group.weight_decay is None else {"weight_decay": group.weight_decay}
+        made.append({"params": list(group.parameters), **decay, **{name: getattr(group, name) for name in facts}})
+    return made
+
+
+def open_groups(optimizer: Optimizer, step: int, config: TrainConfig) -> None:
+    """Give each group its learning rate, and let it learn or not, by the step alone: so also after a resume.
+
+    The schedule of a group runs over its own steps.
+    """
+    for group in optimizer.param_groups:
+        first, end = group["first_step"], config.steps if group["end_step"] is None else group["end_step"]
+        learns = first <= step < end
+        if learns:
+            own = config if (first, end) == (0, config.steps) else config.model_copy(update={"steps": end - first})
+            group["lr"] = group["rate"] * learning_rate_at(step - first, own)
+        for parameter in group["params"]:
+            parameter.requires_grad_(learns)
 
 
 # ---- schedules
@@ -138,9 +179,13 @@ def notes(config: TrainConfig) -> list[str]:
 
 
 def make_optimizer(groups: Groups, config: TrainConfig, *, device_kind: str) -> Optimizer:
-    """The config's optimiser over the groups. Raises ConfigError if its package is missing, DeviceError if it needs another device."""
+    """The config's optimiser over the groups. Raises ConfigError if its package is missing or it cannot take these groups,
+    DeviceError if it needs another device.
+    """
     if config.optimizer == "prodigy":
         _require_equal_rates(groups)
+    if config.optimizer in ("prodigy", "schedule_free"):
+        _require_all_steps(groups, config)
     made = _MAKERS[config.optimizer](config, device_kind)([dict(group) for group in groups])
     assert isinstance(made, Optimizer)
     return made
@@ -237,4 +282,13 @@ def _require_equal_rates(groups: Groups) -> None:
         raise ConfigError(
             f"Prodigy finds one learning rate for all weights, but these have the factors {', '.join(f'{rate:g}' for rate in rates)}.",
             "Set these factors to 1, or choose another optimiser.",
+        )
+
+
+def _require_all_steps(groups: Groups, config: TrainConfig) -> None:
+    """What these optimisers gather over the steps counts also those in which a group does not learn."""
+    if any(group.get("first_step") or (group.get("end_step") or config.steps) < config.steps for group in groups):
+        raise ConfigError(
+            f"The optimiser {config.optimizer} needs all weights to learn in all steps, but here some learn in a part of them only.",
+            "Choose another optimiser, or a Text encoder share of 0 or 1, or another method than pivotal tuning.",
         )

@@ -18,7 +18,7 @@ from sdplay.diffusion.objective import FlowObjective, Objective, Prediction, ste
 from sdplay.diffusion.weights import debiased_weight, soft_min_snr_weight
 from sdplay.engine import Engine
 from sdplay.errors import ConfigError
-from sdplay.losses import Drawn, batch_loss, noise_level_weight, notes, prepared_objective, varied
+from sdplay.losses import CLASS, Drawn, batch_loss, noise_level_weight, notes, prepared_objective, varied
 from tests.test_train import trained, values
 
 T = 1000
@@ -188,6 +188,25 @@ def test_one_picture_with_a_weight_is_one_number_and_not_spread_over_two() -> No
 # ---- noise and timesteps
 
 
+def test_class_pictures_have_random_numbers_of_their_own() -> None:
+    objective, batch = Objective(ALPHAS, "epsilon"), drawn()
+    config = LoraConfig(noise_offset=0.1, input_perturbation=0.1, timestep_sampling="logit_normal")
+
+    own, of_class = (varied(batch, config, objective, step=3, micro=micro) for micro in (1, CLASS + 1))
+
+    assert not torch.equal(own.eps, of_class.eps)
+    assert not torch.equal(own.t, of_class.t)
+
+
+def test_a_target_of_its_own_is_what_the_answer_is_held_against() -> None:
+    objective, config = Objective(ALPHAS, "epsilon"), LoraConfig(min_snr_gamma=None)
+    batch = drawn()
+    predicted = answer(batch.x0)
+
+    assert batch_loss(predicted, replace(batch, target=predicted), config, objective).item() == 0
+    assert batch_loss(predicted, replace(batch, target=predicted - 2), config, objective).item() == pytest.approx(4)
+
+
 def test_offset_noise_shifts_each_channel_of_each_picture_as_a_whole() -> None:
     eps = torch.randn(2, 4, 8, 8, generator=generator())
 
@@ -353,10 +372,11 @@ def test_zero_terminal_snr_fails_a_run_on_an_epsilon_base_with_advice(engine: En
 
 
 def test_random_numbers_of_options_are_not_those_of_a_micro_batch() -> None:
-    """Up to 64 micro-batches number their streams from 0."""
+    """Up to 64 micro-batches number their streams from 0; 1009 is where those of the next step begin."""
     from sdplay import buckets, losses
 
-    firsts = sorted([0, losses.OFFSET, losses.PERTURBATION, losses.TIMESTEPS, losses.TAGS, buckets.ORDER])
+    options = [losses.OFFSET, losses.PERTURBATION, losses.TIMESTEPS, losses.TAGS]
+    firsts = sorted([0, *options, *(losses.CLASS + first for first in options), buckets.ORDER])
 
     assert all(after - before >= 64 for before, after in pairwise(firsts))
     assert torch.rand(1, generator=step_generator(0, 0, losses.OFFSET)) != torch.rand(1, generator=step_generator(0, 0, 0))

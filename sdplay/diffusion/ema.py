@@ -29,6 +29,7 @@ class Average:
         for value, weight in zip(self.values, weights, strict=True):
             value.lerp_(weight, 1 - decay)
 
+    @torch.no_grad()
     def load(self, values: Sequence[Tensor], updates: int) -> None:
         """Go on from `values` and `updates` of another."""
         for value, stored in zip(self.values, values, strict=True):
