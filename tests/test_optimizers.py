@@ -19,6 +19,7 @@ from sdplay.config import LoraConfig
 from sdplay.diffusion.ema import Average
 from sdplay.engine import Engine
 from sdplay.errors import ConfigError, DeviceError
+from sdplay.methods import parse_train_config
 from sdplay.optimizers import Learner, Lion, learning_rate_at, make_optimizer, notes
 from sdplay.runs import Run
 from tests.test_train import trained, values
@@ -185,6 +186,51 @@ def test_prodigy_refuses_groups_of_different_rates_before_it_would_fail() -> Non
         make_optimizer([{"params": [first], "rate": 0.1}, {"params": [second], "rate": 1.0}], config, device_kind="cpu")
 
     assert make_optimizer([{"params": [first], "rate": 0.1}, {"params": [second], "rate": 0.1}], config, device_kind="cpu")
+
+
+@pytest.mark.parametrize("optimizer", ["prodigy", "schedule_free"])
+@pytest.mark.parametrize("part", [{"first_step": 3}, {"end_step": 3}], ids=str)
+def test_optimisers_that_gather_over_the_steps_refuse_groups_that_learn_in_some(optimizer: str, part: dict[str, int]) -> None:
+    """prodigyopt would count steps of another learning rate, schedulefree would average weights that never moved."""
+    first, second = fresh_weights()
+    config = config_of(optimizer)
+
+    with pytest.raises(ConfigError, match="in a part of them only"):
+        make_optimizer([{"params": [first]}, {"params": [second], **part}], config, device_kind="cpu")
+
+    assert make_optimizer([{"params": [first]}, {"params": [second], "end_step": config.steps}], config, device_kind="cpu")
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"max_norm": 1.0},
+        {"ema_decay": 0.9},
+        {"method": "textual_inversion", "token": "ohwx"},
+        {"method": "pivotal", "token": "ohwx", "norm": "none", "max_norm": 1.0},
+    ],
+    ids=str,
+)
+def test_schedule_free_refuses_at_the_door_what_its_averages_would_undo(asked: dict[str, object]) -> None:
+    with pytest.raises(ConfigError, match="Schedule-free AdamW"):
+        parse_train_config({**asked, "optimizer": "schedule_free"}).check()
+
+
+def test_state_read_from_a_file_lies_in_memory_as_its_weights_do() -> None:
+    """A fused optimiser walks both side by side; a file knows no strides."""
+    weight = torch.nn.Parameter(torch.randn(2, 3, 4, 4).contiguous(memory_format=torch.channels_last))
+    config = config_of("adamw")
+    learner = Learner([{"params": [weight]}], config, device_kind="cpu")
+    learn(learner, config, range(1))
+    tensors: dict[str, Tensor] = {}
+    kept = checkpoint.packed(learner.state(), tensors)
+
+    again = Learner([{"params": [weight]}], config, device_kind="cpu")
+    again.load(checkpoint.unpacked(kept, tensors))
+
+    found, expected = again.optimizer.state[weight]["exp_avg"], learner.optimizer.state[weight]["exp_avg"]
+    assert found.stride() == weight.stride()
+    assert torch.equal(found, expected)
 
 
 def test_prodigy_and_schedule_free_say_what_they_do_not_use() -> None:

@@ -16,7 +16,8 @@ from sdplay.device import Device
 from sdplay.engine import Engine
 from sdplay.errors import AdapterError, ConfigError
 from sdplay.families import Parts, family
-from sdplay.formats import attached, inspect_adapter, read_adapter
+from sdplay.formats import attached, inspect_adapter, read_adapter, trained_layers
+from sdplay.formats.lycoris import delta_of
 from sdplay.methods import lora
 from tests.methods.test_contract import settings
 from tests.test_train import pixels, trained
@@ -143,6 +144,23 @@ def test_plain_diffusers_reads_the_file_and_draws_the_same_picture(
     drawn = pipeline(prompt, latents=noise, height=32, width=32, num_inference_steps=4, guidance_scale=4.0, output_type="np").images[0]
 
     assert abs(pixels(ours) - (drawn * 255).round().astype(int)).max() < 2
+
+
+@pytest.mark.parametrize(("kind", "rank", "alpha"), [("lokr", 2, 6.0), ("lokr", 16, 6.0), ("loha", 2, 6.0), ("rslora", 4, 3.0)])
+def test_the_files_scale_is_the_trained_one(parts: Parts, kind: str, rank: int, alpha: float) -> None:
+    """At rank 16 LoKr's factors are whole; then LyCORIS and its readers ignore alpha, and so must training."""
+    layers = denoiser_layers(parts.denoiser, ATTENTION, "attention", "")
+    adapter = Adapter(Shape(kind, rank, alpha), {"unet": Host(parts.denoiser, layers)}, seed=0)  # type: ignore[arg-type]
+    with torch.no_grad():
+        for index, parameter in enumerate(adapter.parameters["unet"].values()):
+            parameter.normal_(generator=torch.Generator().manual_seed(index))
+
+    written = trained_layers(adapter.weights(), adapter.shape.true_alpha)
+
+    for place in adapter._places["unet"]:
+        base = place.layer.get_base_layer().weight
+        expected = place.layer.get_delta_weight("trainee").detach()
+        torch.testing.assert_close(delta_of(written[f"unet.{place.path}"], base), expected)
 
 
 def test_a_file_says_its_kind_and_true_alpha(engine: Engine, tiny_base: Path, pictures: Path) -> None:

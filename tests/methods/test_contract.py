@@ -35,6 +35,13 @@ RUNS: dict[str, dict[str, object]] = {
     "dreambooth with prior": {
         "method": "dreambooth", "learning_rate": 1e-3, "save_dtype": "float32", "prior": "prediction", "class_word": "ball",
     },
+    "lora with text encoder, mean and shuffled tags": {
+        "text_encoder_share": 0.5, "ema_decay": 0.9, "caption_shuffle": "on", "max_norm": 0.05,
+    },
+    "pivotal with class pictures, mean and buckets": {
+        "method": "pivotal", "vectors": 2, "ema_decay": 0.9, "bucketing": "on", "prior": "images", "prior_images": 2, "class_word": "dog",
+        "noise_offset": 0.05,
+    },
     "textual inversion": {"method": "textual_inversion", "learning_rate": 0.1, "vectors": 2},
     "pivotal": {"method": "pivotal", "vectors": 2},
     "pivotal of dora with prior": {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -12,7 +13,7 @@ from sdplay import checkpoint
 from sdplay.config import LoraConfig
 from sdplay.device import Device
 from sdplay.engine import Engine
-from sdplay.errors import RunError
+from sdplay.errors import AdapterError, RunError
 from sdplay.families import Parts, family
 from sdplay.methods import method, parse_train_config
 from sdplay.optimizers import learning_rate_at, open_groups, parameter_groups
@@ -121,6 +122,48 @@ def test_a_fine_tune_is_kept_in_float16_and_between_base_and_result_lies_every_s
         for strength in (0, 0.5, 1)
     ]
     assert abs(drawn[1] - drawn[0]).sum() < abs(drawn[2] - drawn[0]).sum()
+
+
+def test_a_fine_tune_says_what_it_is_and_is_merged_into_a_model_for_other_programs(
+    engine: Engine, tiny_base: Path, pictures: Path, tmp_path: Path
+) -> None:
+    run = trained(engine, settings(engine, tiny_base, pictures, "dreambooth", sample_prompts=[]))
+    drawing, prompt = {"steps": 2}, ["a red ball"]
+    mine = engine.draw(prompt, [1], drawing, adapter=run.id, base_model=str(tiny_base))[0].path
+
+    report = engine.inspect(engine.export(run.id, tmp_path / "mine.safetensors"))
+    model = engine.export_merged(run.id, tmp_path / "model")
+
+    assert (report.family, report.methods, report.layout) == ("sd15", ("full fine-tune",), "sdplay's own, whole weights")
+    assert (report.trigger, report.problems) == ("ohwx", ())
+    assert (pixels(engine.draw(prompt, [1], drawing, base_model=str(model))[0].path) == pixels(mine)).all()
+    with pytest.raises(AdapterError, match="Merge it"):
+        engine.export(run.id, tmp_path / "kohya.safetensors", layout="kohya")
+
+
+def test_a_fine_tune_of_another_base_is_refused_and_the_base_stays_clean(
+    engine: Engine, tiny_base: Path, tiny_sd3: Path, pictures: Path
+) -> None:
+    run = trained(engine, settings(engine, tiny_base, pictures, "dreambooth", sample_prompts=[]))
+    before = engine.draw(["a"], [1], {"steps": 1}, base_model=str(tiny_sd3))[0].path
+
+    with pytest.raises(AdapterError, match="Stable Diffusion 1"):
+        engine.draw(["a"], [1], {"steps": 1}, adapter=run.id, base_model=str(tiny_sd3))
+
+    assert (pixels(engine.draw(["a"], [1], {"steps": 1}, base_model=str(tiny_sd3))[0].path) == pixels(before)).all()
+
+
+def test_a_word_and_a_fine_tune_are_mixed_in_one_column(engine: Engine, tiny_base: Path, pictures: Path) -> None:
+    word = trained(engine, settings(engine, tiny_base, pictures, "textual inversion", sample_prompts=[]))
+    tuned = trained(engine, settings(engine, tiny_base, pictures, "dreambooth", sample_prompts=[]))
+
+    def drawn(adapter: str) -> np.ndarray:
+        return pixels(engine.draw(["an ohwx"], [1], {"steps": 2}, adapter=adapter, base_model=str(tiny_base))[0].path)
+
+    mixed = drawn(f"{word.id}+{tuned.id}")
+    assert (mixed != drawn(word.id)).any()
+    assert (mixed != drawn(tuned.id)).any()
+    assert (mixed == drawn(f"{tuned.id}+{word.id}")).all()
 
 
 @pytest.mark.parametrize("name", ["dreambooth", "textual inversion", "pivotal", "loha"])

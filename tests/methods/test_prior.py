@@ -36,7 +36,8 @@ def parts(tiny_base: Path) -> Parts:
 
 def latents(count: int, seed: int) -> Latents:
     random = torch.Generator().manual_seed(seed)
-    return Latents(torch.randn((count, 4, 8, 8), generator=random), torch.rand((count, 4, 8, 8), generator=random), torch.zeros(count, 6))
+    mean, std = torch.randn((count, 4, 8, 8), generator=random), torch.rand((count, 4, 8, 8), generator=random)
+    return Latents(mean, std, torch.zeros(count, 6))
 
 
 @torch.no_grad()
