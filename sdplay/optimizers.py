@@ -216,7 +216,12 @@ def _prodigy(config: TrainConfig, device_kind: str) -> Callable[..., Any]:
     """Mishchenko & Defazio 2023, arXiv 2306.06101. Betas and corrections as its authors advise for diffusion models."""
     made = _package("prodigyopt", "Prodigy").Prodigy
     advised = {"betas": (0.9, 0.99), "use_bias_correction": True, "safeguard_warmup": True}
-    return partial(made, lr=1.0, weight_decay=config.weight_decay, **advised)
+
+    def quietly(groups: Groups) -> Optimizer:
+        """prodigyopt 1.1 prints a line when the constructor is given the weight decay."""
+        return made([{"weight_decay": config.weight_decay, **group} for group in groups], lr=1.0, **advised)
+
+    return quietly
 
 
 def _lion(config: TrainConfig, device_kind: str) -> Callable[..., Any]:

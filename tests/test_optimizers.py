@@ -239,6 +239,15 @@ def test_prodigy_and_schedule_free_say_what_they_do_not_use() -> None:
     assert notes(LoraConfig()) == []
 
 
+def test_prodigy_decays_weights_as_asked_and_prints_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    first, second = fresh_weights()
+
+    made = make_optimizer([{"params": [first]}, {"params": [second], "weight_decay": 0.0}], config_of("prodigy"), device_kind="cpu")
+
+    assert [group["weight_decay"] for group in made.param_groups] == [1e-2, 0]
+    assert capsys.readouterr().out == ""
+
+
 def test_prodigys_rate_is_shown_as_it_is_used() -> None:
     config = config_of("prodigy")
     learner, _ = learner_of(config)

@@ -14,7 +14,7 @@ def pseudo_huber_error(predicted: Tensor, target: Tensor, c: Tensor) -> Tensor:
     """2 c (sqrt(d^2 + c^2) - c): the square for |d| far below c, 2 c |d| far above, so outliers in the data pull less.
 
     predicted, target: (B, C, h, w).  c: (B,), > 0, one for each picture.  Returns (B, C, h, w), in float32.
-    Khrapov et al. 2024, arXiv 2403.16728, sec. 3, scaled so that c -> infinity gives the squared error.
+    Khrapov et al. 2024, arXiv 2403.16728, scaled so that c -> infinity gives the squared error.
     """
     c = c.float().view(-1, 1, 1, 1)
     return 2 * c * ((squared_error(predicted, target) + c.square()).sqrt() - c)
@@ -23,8 +23,9 @@ def pseudo_huber_error(predicted: Tensor, target: Tensor, c: Tensor) -> Tensor:
 def huber_schedule(snr: Tensor, c: float) -> Tensor:
     """(B,) the c of each picture: 1 where it is clean, falling to `c` where it is noise: (1 - c) / (1 + sigma)^2 + c.
 
-    snr: (B,), >= 0; sigma = snr^-1/2, noise over signal, so in flow matching it is (1 - c) (1 - share of noise)^2 + c.  c: in (0, 1].
-    Khrapov et al. 2024, arXiv 2403.16728, the "SNR" schedule of its published code.
+    snr: (B,), >= 0; sigma = snr^-1/2 is noise over signal.  c: in (0, 1].
+    Khrapov et al. 2024, arXiv 2403.16728; the formula is the schedule that sd-scripts calls snr. That one leaves flow matching
+    out; by its SNR, with the share of noise s, it is (1 - c) (1 - s)^2 + c there.
     """
     return (1 - c) / (1 + snr.rsqrt()).square() + c
 

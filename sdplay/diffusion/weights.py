@@ -18,7 +18,7 @@ def soft_min_snr_weight(snr: Tensor, gamma: float, prediction: Prediction) -> Te
     """min-SNR without its corner: the weight on x0 is snr gamma / (snr + gamma), below both snr and gamma.
 
     gamma: 4 in the paper, where it is written 1 / (sigma^2 + 1 / gamma).
-    Crowson et al. 2024, arXiv 2401.11605, sec. 3.4.
+    Crowson et al. 2024, arXiv 2401.11605.
     """
     if prediction == "flow":
         return torch.ones_like(snr)
@@ -29,7 +29,7 @@ def debiased_weight(snr: Tensor, prediction: Prediction) -> Tensor:
     """The weight on x0 is sqrt(snr), so noisy pictures count more than in the plain loss: 1 / sqrt(snr) on epsilon.
 
     For v it is sqrt(snr) / (snr + 1); some trainers use 1 / (snr + 1) there, which is another weight on x0.
-    Yu et al. 2023, arXiv 2310.08442, eq. 10 for epsilon.
+    Yu et al. 2023, arXiv 2310.08442, for epsilon.
     """
     if prediction == "flow":
         return torch.ones_like(snr)

@@ -31,8 +31,8 @@ def test_every_visible_setting_of_every_method_has_one_control() -> None:
 def test_a_method_shows_its_own_settings_only() -> None:
     shown = {name for name, update in zip(FORM, show_fields(FORM, "textual_inversion"), strict=True) if update["visible"] is True}
 
-    assert {"method", "vectors", "initial", "steps"} <= shown
-    assert not {"rank", "alpha", "pivot", "ema_decay"} & shown
+    assert {"method", "vectors", "initial", "steps", "ema_decay"} <= shown
+    assert not {"rank", "alpha", "pivot", "save_dtype"} & shown
 
 
 def test_choosing_a_preset_or_a_method_fills_in_a_valid_config_of_it() -> None:
