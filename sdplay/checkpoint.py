@@ -12,6 +12,7 @@ No pickle anywhere.
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +27,7 @@ from sdplay.workspace import folder_written_atomically
 
 ADAPTER, OPTIMIZER, LOOP_STATE, MANIFEST = "adapter.safetensors", "optimizer.safetensors", "loop_state.json", "MANIFEST.json"
 KEPT = 2
-"""Checkpoints that keep their optimiser state; all keep their adapter."""
+"""Checkpoints that keep their optimiser state; all keep their adapter, if it is light, else only these are kept."""
 
 
 @dataclass(frozen=True)
@@ -34,12 +35,13 @@ class Restored:
     """A checkpoint read back."""
 
     step: int
-    weights: dict[str, Tensor]
+    path: Path
+    """What was learned."""
     optimizer: dict[str, Tensor]
 
 
 def write_checkpoint(folder: Path, step: int, trainable: Trainable, optimizer: torch.optim.Optimizer) -> None:
-    """Write `folder`/<step>, then prune optimiser states of older ones. At no time is there no valid checkpoint."""
+    """Write `folder`/<step>, then prune older ones. At no time is there no valid checkpoint."""
     with folder_written_atomically(folder / str(step)) as beside:
         trainable.save(beside / ADAPTER)
         save_file(optimizer_tensors(optimizer), beside / OPTIMIZER)
@@ -47,14 +49,17 @@ def write_checkpoint(folder: Path, step: int, trainable: Trainable, optimizer: t
         digests = {name: sha256_of(beside / name) for name in (ADAPTER, OPTIMIZER, LOOP_STATE)}
         (beside / MANIFEST).write_text(json.dumps(digests))
     for older in steps_on_disk(folder)[:-KEPT]:
-        (folder / str(older) / OPTIMIZER).unlink(missing_ok=True)
+        if trainable.light:
+            (folder / str(older) / OPTIMIZER).unlink(missing_ok=True)
+        else:
+            shutil.rmtree(folder / str(older))
 
 
 def newest_valid(folder: Path) -> Restored | None:
     """The checkpoint to go on from, or None."""
     for step in reversed(steps_on_disk(folder)):
         if is_valid(folder / str(step)):
-            return Restored(step, load_file(folder / str(step) / ADAPTER), load_file(folder / str(step) / OPTIMIZER))
+            return Restored(step, folder / str(step) / ADAPTER, load_file(folder / str(step) / OPTIMIZER))
     return None
 
 
@@ -87,3 +92,8 @@ def load_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tenso
         index, name = key.split(".", 1)
         state.setdefault(int(index), {})[name] = tensor
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+    # A file knows no strides, but fused optimisers walk parameter and state side by side in memory.
+    for parameter, values in optimizer.state.items():
+        for name, value in values.items():
+            if isinstance(value, Tensor) and value.shape == parameter.shape and value.stride() != parameter.stride():
+                values[name] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)

@@ -105,7 +105,7 @@ def build_parser() -> argparse.ArgumentParser:
 def _add_train(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--images", nargs="+", metavar="PATH", help="pictures: folder, files, zip, CSV, Hub data set id")
     parser.add_argument("--dataset", help="a data set's id, instead of --images")
-    parser.add_argument("--preset", default="style", help="training preset: quick, style, subject, sd15 (default: style)")
+    parser.add_argument("--preset", default="style", help="training preset, such as quick, style, subject, sd15 (default: style)")
     parser.add_argument("--prompts", metavar="SET", help="prompt set (default: the preset's own)")
     parser.add_argument("--config", type=Path, metavar="FILE", help="YAML file of settings")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="settings", help="one setting; may be repeated")
@@ -201,6 +201,9 @@ def do_train(arguments: argparse.Namespace) -> int:
         for entry in dataset.skipped:
             print(f"skipped {entry.name}: {entry.reason}", file=sys.stderr)
         values["dataset"] = dataset.id
+    class_folder = Path(str(values.get("prior_dataset") or "")).expanduser()
+    if class_folder.name and class_folder.is_dir():
+        values["prior_dataset"] = engine.datasets.create([class_folder]).id
     run_id = engine.submit(values, name=arguments.name)
     return _report_end(engine, run_id, watch_run(engine, run_id, quiet=arguments.json), as_json=arguments.json)
 

@@ -10,25 +10,26 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from sdplay import checkpoint, sample, templates
+from sdplay import checkpoint, templates
+from sdplay.attach import base_alone
 from sdplay.cache import Latents, encode_examples, encode_texts
-from sdplay.config import GenerateConfig, TrainConfig
+from sdplay.config import TrainConfig
 from sdplay.data import Example
 from sdplay.device import Device, autocast
 from sdplay.diffusion.objective import AnyObjective, min_snr_weight, per_sample_loss, step_generator
-from sdplay.errors import AdapterError, DataError, DeviceError
-from sdplay.events import Artifact, Checkpoint, Event, Finished, Note, Phase, Samples, Started, Step, Stopped, Validation
+from sdplay.errors import DataError, DeviceError
+from sdplay.events import Checkpoint, Event, Finished, Note, Phase, Started, Step, Stopped, Validation
 from sdplay.families import Conditioning, Family, Parts, batch, checked_size
-from sdplay.formats import prove, sha256_of, write_adapter
 from sdplay.methods import Method, Trainable
+from sdplay.prior import ClassSource, Prior, prepare_prior
+from sdplay.results import draw_samples, write_results
 from sdplay.runs import Run
-from sdplay.workspace import slug
 
 ORDER, VALIDATION = 1001, 1002
 """Streams of random numbers beside the micro-batches of a step, which are numbered from 0."""
@@ -43,7 +44,7 @@ class Hooks:
     emit: Callable[[Event], None]
     stop_requested: Callable[[], bool]
     between_steps: Callable[[], bool]
-    """Lets waiting pictures through; True if another adapter was in use."""
+    """Lets waiting pictures through; True if there were any. The base comes back as it was left."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,8 @@ class Job:
     method: Method
     device: Device
     cache_folder: Path
+    class_examples: Sequence[Example] = ()
+    """Pictures of the class, for prior preservation with a data set."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +73,27 @@ class Material:
     """For each training picture every text it may be shown with."""
     held_out_captions: list[str]
     conditioning: dict[str, Conditioning]
+    """Of every text, as the base reads it; empty where the method changes what texts mean."""
     objective: AnyObjective
+    prior: Prior | None
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A batch of pictures with noise."""
+
+    x0: Tensor
+    """(B, C, h, w)"""
+    eps: Tensor
+    """(B, C, h, w)"""
+    t: Tensor
+    """(B,)"""
+    geometry: Tensor
+    """(B, 6) as in `Latents`."""
+
+    def to(self, device: torch.device) -> Drawn:
+        """The same on a device."""
+        return Drawn(*(tensor.to(device) for tensor in (self.x0, self.eps, self.t, self.geometry)))
 
 
 def train(job: Job, hooks: Hooks) -> None:
@@ -79,31 +102,30 @@ def train(job: Job, hooks: Hooks) -> None:
     trainable = job.method.prepare(job.parts, job.family, config)
     try:
         optimizer = torch.optim.AdamW(
-            trainable.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=job.device.kind != "mps"
+            parameter_groups(trainable), lr=config.learning_rate, weight_decay=config.weight_decay, fused=job.device.kind != "mps"
         )
         step = _resume(job, trainable, optimizer)
         hooks.emit(Started(step=step, device=job.device.label))
-        material = prepare_material(job, hooks)
+        material = prepare_material(job, hooks, trainable)
         if step == 0:
-            _draw_samples(job, hooks, 0)
+            _draw_samples(job, hooks, trainable, 0)
         hooks.emit(Phase(name="training"))
         while step < config.steps and not hooks.stop_requested():
             started = time.perf_counter()
             learning_rate = learning_rate_at(step, config)
-            loss = _one_step(job, material, trainable, optimizer, step=step, learning_rate=learning_rate)
+            loss = _one_step(job, material, trainable, optimizer, step=step)
             step += 1
             hooks.emit(Step(step=step, loss=loss, learning_rate=learning_rate, seconds=time.perf_counter() - started))
-            _now_and_then(job, hooks, material, step)
+            _now_and_then(job, hooks, material, trainable, step=step)
             if step % config.checkpoint_every == 0 and step < config.steps:
                 _save_checkpoint(job, hooks, trainable, optimizer, step=step)
-            if hooks.between_steps():
-                trainable.activate()
+            hooks.between_steps()
         _finish(job, hooks, trainable, optimizer, step=step)
     finally:
         trainable.detach()
 
 
-def prepare_material(job: Job, hooks: Hooks) -> Material:
+def prepare_material(job: Job, hooks: Hooks, trainable: Trainable) -> Material:
     """Split off the held-out pictures; compute or read latents and text embeddings."""
     config = job.config
     size = checked_size(job.parts, config.resolution)
@@ -119,7 +141,17 @@ def prepare_material(job: Job, hooks: Hooks) -> Material:
             examples, job.parts, job.family, size=size, folder=job.cache_folder / "latents", on_progress=say("encoding pictures")
         )
 
-    texts = ["", *held_out_captions, *(text for choices in captions for text in choices)]
+    texts = [] if trainable.changes_text else ["", *held_out_captions, *(text for choices in captions for text in choices)]
+    source = ClassSource(
+        dataset=job.class_examples,
+        cache_folder=job.cache_folder,
+        size=size,
+        on_progress=lambda name, done, total: hooks.emit(Phase(name=name, done=done, total=total)),
+        stop_requested=hooks.stop_requested,
+    )
+    prior = prepare_prior(config, job.parts, job.family, source)
+    if prior and not trainable.changes_text:
+        texts.append(prior.text)
     return Material(
         train=latents(train_examples),
         held_out=latents(held_out) if held_out else None,
@@ -127,7 +159,33 @@ def prepare_material(job: Job, hooks: Hooks) -> Material:
         held_out_captions=held_out_captions,
         conditioning=encode_texts(texts, job.parts, job.family, folder=job.cache_folder / "text", on_progress=say("encoding text")),
         objective=job.family.objective(job.parts),
+        prior=prior,
     )
+
+
+def parameter_groups(trainable: Trainable) -> list[dict[str, object]]:
+    """What the method trains, as an optimiser takes it; `rate`, `first_step` and `end_step` stay with each group."""
+    facts = ("rate", "first_step", "end_step")
+    made = []
+    for group in trainable.groups():
+        decay = {} if group.weight_decay is None else {"weight_decay": group.weight_decay}
+        made.append({"params": list(group.parameters), **decay, **{name: getattr(group, name) for name in facts}})
+    return made
+
+
+def open_groups(optimizer: torch.optim.Optimizer, step: int, config: TrainConfig) -> None:
+    """Give each group its learning rate, and let it learn or not, by the step alone: so also after a resume.
+
+    The schedule of a group runs over its own steps.
+    """
+    for group in optimizer.param_groups:
+        first, end = group["first_step"], config.steps if group["end_step"] is None else group["end_step"]
+        learns = first <= step < end
+        if learns:
+            own = config if (first, end) == (0, config.steps) else config.model_copy(update={"steps": end - first})
+            group["lr"] = group["rate"] * learning_rate_at(step - first, own)
+        for parameter in group["params"]:
+            parameter.requires_grad_(learns)
 
 
 def split(examples: Sequence[Example], share: float, seed: int) -> tuple[list[Example], list[Example]]:
@@ -170,113 +228,139 @@ def _resume(job: Job, trainable: Trainable, optimizer: torch.optim.Optimizer) ->
     restored = checkpoint.newest_valid(job.run.folder / "checkpoints")
     if restored is None:
         return 0
-    trainable.load_weights(restored.weights)
+    trainable.load(restored.path)
     checkpoint.load_optimizer(optimizer, restored.optimizer)
     return restored.step
 
 
-def _one_step(
-    job: Job, material: Material, trainable: Trainable, optimizer: torch.optim.Optimizer, *, step: int, learning_rate: float
-) -> float:
+def _one_step(job: Job, material: Material, trainable: Trainable, optimizer: torch.optim.Optimizer, *, step: int) -> float:
     """Add up the gradients of the micro-batches, then change the weights. Returns the mean loss."""
     config = job.config
-    for group in optimizer.param_groups:
-        group["lr"] = learning_rate
+    open_groups(optimizer, step, config)
     total = 0.0
     for micro in range(config.gradient_accumulation):
-        loss = _batch_loss(job, material, step=step, micro=micro) / config.gradient_accumulation
-        loss.backward()
+        loss = _batch_loss(job, material, trainable, step=step, micro=micro) / config.gradient_accumulation
+        if loss.requires_grad:  # a word learns nothing from texts without it
+            loss.backward()
         total += loss.item()
     if not math.isfinite(total):
         raise DeviceError(f"The loss at step {step + 1} is not a number.", "Lower the learning rate, for example to half, and train again.")
-    torch.nn.utils.clip_grad_norm_(trainable.parameters(), config.max_grad_norm)
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    torch.nn.utils.clip_grad_norm_(parameters, config.max_grad_norm)
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)
+    trainable.after_step(step)
     return total
 
 
-def _batch_loss(job: Job, material: Material, *, step: int, micro: int) -> Tensor:
+def _batch_loss(job: Job, material: Material, trainable: Trainable, *, step: int, micro: int) -> Tensor:
     """Error of one micro-batch: per picture, weighted by noise level, then averaged."""
     config = job.config
     random = step_generator(config.seed, step, micro)
     first = (step * config.gradient_accumulation + micro) * config.batch_size
     chosen = indices_of(first, config.batch_size, num_examples=len(material.captions), seed=config.seed)
-    mean, std = material.train.mean[chosen], material.train.std[chosen]
+    drawn = _draw_noise(job, material, material.train, chosen, random)
+    texts = [_draw_caption(material, index, config.caption_dropout, random) for index in chosen]
+    error = _denoising_error(job, material.objective, drawn, conditioning_of(job, material, trainable, texts, step=step))
+    loss = _weighted_by_noise(job, material.objective, error, drawn.t).mean()
+    if material.prior:
+        loss = loss + material.prior.weight * _prior_loss(job, material, trainable, drawn, step=step, random=random)
+    return loss
+
+
+def _draw_noise(job: Job, material: Material, latents: Latents, chosen: Sequence[int], random: torch.Generator) -> Drawn:
+    """The chosen pictures with noise of their own, on the base's device."""
+    mean, std = latents.mean[chosen], latents.std[chosen]
     x0 = mean + std * torch.randn(mean.shape, generator=random)
     eps = torch.randn(x0.shape, generator=random)
     t = material.objective.draw_timesteps(len(x0), random)
-    conditioning = batch([_draw_caption(material, index, config.caption_dropout, random) for index in chosen])
-    loss = _denoising_error(job, material.objective, (x0, eps, t), conditioning, material.train.geometry[chosen])
-    if config.min_snr_gamma is not None:
-        t = t.to(loss.device)
-        loss = loss * min_snr_weight(material.objective.snr(t), config.min_snr_gamma, material.objective.prediction)
-    return loss.mean()
+    return Drawn(x0, eps, t, latents.geometry[chosen]).to(job.parts.device)
 
 
-def _denoising_error(
-    job: Job, objective: AnyObjective, drawn: tuple[Tensor, Tensor, Tensor], conditioning: Conditioning, geometry: Tensor
-) -> Tensor:
-    """(B,) error of the denoiser at x_t, unweighted. `drawn` is x0, eps and t."""
-    x0, eps, t = (tensor.to(job.parts.device) for tensor in drawn)
-    x_t = objective.add_noise(x0, eps, t).contiguous(memory_format=torch.channels_last)
+def conditioning_of(job: Job, material: Material, trainable: Trainable, texts: Sequence[str], *, step: int) -> Conditioning:
+    """The texts as the base reads them, from the cache; or as the method makes them mean now, with gradients while it learns."""
+    if not trainable.changes_text:
+        return batch([material.conditioning[text] for text in texts])
+    with torch.set_grad_enabled(torch.is_grad_enabled() and trainable.trains_text(step)):
+        return job.family.encode_prompts(job.parts, texts)
+
+
+def _weighted_by_noise(job: Job, objective: AnyObjective, error: Tensor, t: Tensor) -> Tensor:
+    """(B,) error of each picture -> (B,) error times the weight of its noise level."""
+    if job.config.min_snr_gamma is None:
+        return error
+    return error * min_snr_weight(objective.snr(t), job.config.min_snr_gamma, objective.prediction)
+
+
+def _prior_loss(job: Job, material: Material, trainable: Trainable, drawn: Drawn, *, step: int, random: torch.Generator) -> Tensor:
+    """Mean error on the class: on class pictures with noise of their own, or against the base's prediction of the run's pictures."""
+    prior, count = material.prior, len(drawn.t)
+    assert prior is not None
+    if prior.latents is not None:
+        chosen = torch.randint(0, len(prior.latents.mean), (count,), generator=random).tolist()
+        drawn = _draw_noise(job, material, prior.latents, chosen, random)
+        target = material.objective.target(drawn.x0, drawn.eps, drawn.t)
+    else:
+        with torch.no_grad(), base_alone(job.parts):
+            target = _predicted(job, material.objective, drawn, batch([prior.conditioning] * count))
+    conditioning = conditioning_of(job, material, trainable, [prior.text] * count, step=step)
+    error = per_sample_loss(_predicted(job, material.objective, drawn, conditioning), target)
+    return _weighted_by_noise(job, material.objective, error, drawn.t).mean()
+
+
+def _denoising_error(job: Job, objective: AnyObjective, drawn: Drawn, conditioning: Conditioning) -> Tensor:
+    """(B,) error of the denoiser at x_t, unweighted."""
+    return per_sample_loss(_predicted(job, objective, drawn, conditioning), objective.target(drawn.x0, drawn.eps, drawn.t))
+
+
+def _predicted(job: Job, objective: AnyObjective, drawn: Drawn, conditioning: Conditioning) -> Tensor:
+    """(B, C, h, w): what the denoiser says at x_t."""
+    x_t = objective.add_noise(drawn.x0, drawn.eps, drawn.t).contiguous(memory_format=torch.channels_last)
     with autocast(job.parts.device) if job.config.mixed_precision == "auto" else nullcontext():
-        predicted = job.family.predict(job.parts, x_t, t, conditioning, geometry.to(job.parts.device))
-    return per_sample_loss(predicted, objective.target(x0, eps, t))
+        return job.family.predict(job.parts, x_t, drawn.t, conditioning, drawn.geometry)
 
 
-def _draw_caption(material: Material, index: int, dropout: float, random: torch.Generator) -> Conditioning:
+def _draw_caption(material: Material, index: int, dropout: float, random: torch.Generator) -> str:
     dropped, choice = torch.rand(2, generator=random).tolist()
     choices = material.captions[index]
-    return material.conditioning["" if dropped < dropout else choices[int(choice * len(choices))]]
+    return "" if dropped < dropout else choices[int(choice * len(choices))]
 
 
 @torch.no_grad()
-def validation_loss(job: Job, material: Material) -> float | None:
+def validation_loss(job: Job, material: Material, trainable: Trainable) -> float | None:
     """Mean error on the held-out pictures at fixed timesteps and fixed noise; None when nothing is held out."""
     if material.held_out is None:
         return None
-    x0 = material.held_out.mean
+    x0, geometry = material.held_out.mean, material.held_out.geometry
     random = step_generator(job.config.seed, 0, VALIDATION)
-    conditioning = batch([material.conditioning[text] for text in material.held_out_captions])
+    conditioning = conditioning_of(job, material, trainable, material.held_out_captions, step=0)
     errors = []
     for share in VALIDATION_TIMESTEPS:
         t = torch.full((len(x0),), int(share * material.objective.num_timesteps))
-        drawn = (x0, torch.randn(x0.shape, generator=random), t)
-        errors.append(_denoising_error(job, material.objective, drawn, conditioning, material.held_out.geometry))
+        drawn = Drawn(x0, torch.randn(x0.shape, generator=random), t, geometry).to(job.parts.device)
+        errors.append(_denoising_error(job, material.objective, drawn, conditioning))
     return float(torch.stack(errors).mean())
 
 
-def _now_and_then(job: Job, hooks: Hooks, material: Material, step: int) -> None:
+def _now_and_then(job: Job, hooks: Hooks, material: Material, trainable: Trainable, *, step: int) -> None:
     config = job.config
     last = step == config.steps
     if config.validate_every and (step % config.validate_every == 0 or last):
-        loss = validation_loss(job, material)
+        loss = validation_loss(job, material, trainable)
         if loss is not None:
             hooks.emit(Validation(step=step, loss=loss))
     if last or (config.sample_every and step % config.sample_every == 0):
-        _draw_samples(job, hooks, step)
+        _draw_samples(job, hooks, trainable, step)
         hooks.emit(Phase(name="training"))
 
 
-def _draw_samples(job: Job, hooks: Hooks, step: int) -> None:
-    """Every sample prompt with the config's sample seed, with the weights as they are now."""
-    config = job.config
-    values = templates.Values(token=config.token, class_word=config.class_word, style=config.token)
-    prompts = [templates.expand_one(prompt, values, 0) for prompt in config.sample_prompts]
-    if not prompts:
+def _draw_samples(job: Job, hooks: Hooks, trainable: Trainable, step: int) -> None:
+    """As a file written now would draw them."""
+    if not job.config.sample_prompts:
         return
-    hooks.emit(Phase(name="sampling", total=len(prompts)))
-    drawing = GenerateConfig(
-        steps=config.sample_steps, guidance_scale=config.guidance_scale, size=config.resolution, negative_prompt=config.negative_prompt
-    )
-    shots = [sample.Shot(prompt, config.sample_seed) for prompt in prompts]
-    files = []
-    for index, (shot, picture) in enumerate(zip(shots, sample.draw(job.parts, job.family, shots, drawing), strict=True)):
-        file = f"samples/{step:06d}/{index:02d}-{slug(shot.prompt) or 'prompt'}.png"
-        settings = {**drawing.model_dump(), "prompt": shot.prompt, "seed": shot.seed, "base_model": config.base_model}
-        sample.write_png(job.run.folder / file, picture, {**settings, "adapter": f"{job.run.id}@{step}"})
-        files.append(file)
-    hooks.emit(Samples(step=step, prompts=tuple(prompts), files=tuple(files)))
+    hooks.emit(Phase(name="sampling", total=len(job.config.sample_prompts)))
+    with trainable.shown():
+        hooks.emit(draw_samples(job.run, job.config, job.parts, job.family, step=step))
 
 
 def _save_checkpoint(job: Job, hooks: Hooks, trainable: Trainable, optimizer: torch.optim.Optimizer, *, step: int) -> None:
@@ -289,28 +373,8 @@ def _finish(job: Job, hooks: Hooks, trainable: Trainable, optimizer: torch.optim
     if step:
         hooks.emit(Phase(name="saving"))
         _save_checkpoint(job, hooks, trainable, optimizer, step=step)
-        path = job.run.folder / "out" / f"{job.run.id}.safetensors"
-        trainable.save(path)
-        file = str(path.relative_to(job.run.folder))
-        hooks.emit(Artifact(file=file, format="diffusers LoRA", num_bytes=path.stat().st_size, sha256=sha256_of(path)))
-        _prove_and_convert(job, hooks, path)
+        for event in write_results(job.run.folder, f"out/{job.run.id}.safetensors", trainable, job.parts, job.family):
+            hooks.emit(event)
     else:
         hooks.emit(Note(text="Stopped before the first step: nothing was learned."))
     hooks.emit(Finished(step=step) if step == job.config.steps else Stopped(step=step))
-
-
-def _prove_and_convert(job: Job, hooks: Hooks, path: Path) -> None:
-    """Load the written file again and see that it works; then write it for A1111 and ComfyUI too, and see that that works.
-
-    A file that does not is kept, and the run says what is wrong with it.
-    """
-    try:
-        adapter = replace(prove(path, job.parts, job.family), family=job.family.NAME)
-        other = path.with_name(f"{path.stem}.kohya.safetensors")
-        write_adapter(other, adapter, "kohya")
-        prove(other, job.parts, job.family)
-    except AdapterError as error:
-        hooks.emit(Note(text=str(error)))
-        return
-    file = str(other.relative_to(job.run.folder))
-    hooks.emit(Artifact(file=file, format="kohya, for A1111 and ComfyUI", num_bytes=other.stat().st_size, sha256=sha256_of(other)))

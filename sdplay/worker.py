@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 from filelock import FileLock, Timeout
 
 from sdplay import hub
+from sdplay.config import PriorConfig
 from sdplay.data import DatasetStore
 from sdplay.errors import Cancelled, RunError, SdplayError
 from sdplay.events import Failed, Phase, Submitted
@@ -185,6 +186,7 @@ class Worker:
         from sdplay.methods import method
 
         config = parse_train_config(run.settings)
+        class_dataset = config.prior_dataset if isinstance(config, PriorConfig) and config.prior == "dataset" else ""
         require_disk(run.folder, RUN_DISK_BYTES)
         log.append(Phase(name="loading the base model"))
         loaded = self._load(config.base_model, lambda what, done, total: log.append(Phase(name=what, done=done, total=total)))
@@ -197,6 +199,7 @@ class Worker:
             method=method(config.method),
             device=loaded.device,
             cache_folder=self._cache_folder,
+            class_examples=self._datasets.open(class_dataset).examples if class_dataset else (),
         )
         hooks = train.Hooks(
             emit=log.append,

@@ -20,6 +20,7 @@ from sdplay.device import best_device
 from sdplay.diffusion.objective import FlowObjective, min_snr_weight, per_sample_loss
 from sdplay.engine import Engine
 from sdplay.families import Parts, family
+from sdplay.formats import Report
 from sdplay.hub import find_base
 from tests.test_train import pixels, trained, values
 
@@ -52,7 +53,7 @@ def case(request: pytest.FixtureRequest) -> Case:
 
 def run_values(engine: Engine, case: Case, pictures: Path, **changes: object) -> dict[str, object]:
     changed = {"steps": 3, "checkpoint_every": 1, "sample_prompts": [], "rank": 4, "alpha": 2, "learning_rate": 5e-2, **changes}
-    return values(engine, case.folder, pictures, **changed)
+    return {name: value for name, value in values(engine, case.folder, pictures, **changed).items() if value is not None}
 
 
 def plain_diffusers(folder: Path, adapter: Path | None) -> np.ndarray:
@@ -160,6 +161,37 @@ def test_a_run_cut_off_resumes_to_equal_weights(engine: Engine, case: Case, pict
     found = load_file(cut.folder / state.artifacts[0].file)
     assert found.keys() == expected.keys()
     assert all(torch.equal(found[name], tensor) for name, tensor in expected.items())
+
+
+def draws_its_last_sample_again(engine: Engine, case: Case, pictures: Path, **changes: object) -> Report:
+    """Train, draw with the written file, and say what the file is."""
+    prompt = "a red ball, ohwx dog"
+    asked = {"token": "ohwx", "caption_templates": ["{caption}, {token} dog"], "sample_prompts": [prompt], **changes}
+    run = trained(engine, run_values(engine, case, pictures, **asked))
+
+    def drawn(adapter: str) -> np.ndarray:
+        return pixels(engine.draw([prompt], [1], {"steps": 2}, adapter=adapter, base_model=str(case.folder))[0].path)
+
+    last = pixels(run.folder / run.state().samples[-1].files[0])
+    assert (drawn(run.id) == last).all()
+    assert (drawn(f"{run.id}@1") != last).any()
+    assert (drawn("base") == drawn(f"{run.id}:0")).all()
+    assert run.state().message == "", "no file was found to be broken"
+    return engine.inspect(run.folder / run.state().artifacts[-1].file)
+
+
+def test_a_lora_on_the_text_encoders_is_drawn_as_it_was_trained_and_leaves_t5_alone(engine: Engine, case: Case, pictures: Path) -> None:
+    report = draws_its_last_sample_again(engine, case, pictures, text_encoder_share=1.0, text_encoder_rate=1.0)
+
+    assert report.layers.keys() == {family(case.family).DENOISER, *case.load().clip_encoders}
+    assert (report.family, report.layout, report.alphas) == (case.family, "kohya (A1111, ComfyUI)", (2.0,))
+
+
+def test_a_word_is_drawn_as_it_was_learned_and_leaves_t5_alone(engine: Engine, case: Case, pictures: Path) -> None:
+    word = {"method": "textual_inversion", "vectors": 2, "rank": None, "alpha": None}
+    report = draws_its_last_sample_again(engine, case, pictures, **word)
+
+    assert (report.family, report.methods, report.words) == (case.family, ("embedding",), {"ohwx": 2})
 
 
 def diffusion_loss(parts: Parts, x0: Tensor, eps: Tensor, t: Tensor, answer: Callable[[Tensor], Tensor]) -> Tensor:

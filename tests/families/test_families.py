@@ -132,14 +132,31 @@ def test_latents_that_are_not_finite_stop_the_run_before_it_trains(engine: Engin
 
 
 @pytest.mark.parametrize(("name", "base"), [("sdxl", "tiny_sdxl"), ("sd3", "tiny_sd3")])
-def test_frozen_bfloat16_weights_train_float32_adapters(name: str, base: str, request: pytest.FixtureRequest) -> None:
-    """What a GPU does with large bases, here on the CPU: the autoencoder stays float32, adapters and their gradients are float32."""
+@pytest.mark.parametrize(
+    "training",
+    [
+        {"rank": 2},
+        {"rank": 2, "text_encoder_share": 1.0},
+        {"method": "dreambooth"},
+        {"method": "dreambooth", "text_encoder_share": 1.0},
+        {"method": "textual_inversion"},
+    ],
+    ids=lambda training: " ".join(map(str, training.values())),
+)
+def test_frozen_bfloat16_weights_are_trained_in_float32(
+    name: str, base: str, training: dict[str, object], request: pytest.FixtureRequest
+) -> None:
+    """What a GPU does with large bases, here on the CPU: the autoencoder stays float32, what learns and its gradients are float32."""
     chosen = family(name)
     parts = chosen.load(request.getfixturevalue(base), best_device(), source="tiny")
     for module in (parts.denoiser, *parts.text_encoders.values()):
         module.to(torch.bfloat16)
-    trainable = method("lora").prepare(parts, chosen, parse_train_config({"rank": 2}))
-    conditioning = chosen.encode_prompts(parts, ["dog"])
+    config = parse_train_config({"token": "ohwx", **training})
+    trainable = method(config.method).prepare(parts, chosen, config)
+    parameters = [parameter for group in trainable.groups() for parameter in group.parameters]
+    for parameter in parameters:
+        parameter.requires_grad_(True)
+    conditioning = chosen.encode_prompts(parts, ["dog ohwx"])
     x_t = torch.randn(1, parts.latent_channels, 8, 8)
 
     predicted = chosen.predict(parts, x_t, torch.tensor([500]), conditioning, torch.tensor([[32.0, 32, 0, 0, 32, 32]]))
@@ -147,9 +164,11 @@ def test_frozen_bfloat16_weights_train_float32_adapters(name: str, base: str, re
 
     assert conditioning.hidden.dtype == conditioning.pooled.dtype == torch.float32
     assert next(parts.pipeline.vae.parameters()).dtype == torch.float32
-    assert {parameter.dtype for parameter in trainable.parameters()} == {torch.float32}
-    assert all(parameter.grad is None or parameter.grad.dtype == torch.float32 for parameter in trainable.parameters())
-    assert any(parameter.grad is not None and parameter.grad.abs().max() > 0 for parameter in trainable.parameters())
+    assert {parameter.dtype for parameter in parameters} == {torch.float32}
+    assert all(parameter.grad is None or parameter.grad.dtype == torch.float32 for parameter in parameters)
+    assert any(parameter.grad is not None and parameter.grad.abs().max() > 0 for parameter in parameters)
+    trainable.detach()
+    assert {parameter.dtype for parameter in parts.denoiser.parameters()} == {torch.bfloat16}
 
 
 def test_distilled_sdxl_layouts_are_known_by_their_configs_and_train(engine: Engine, pictures: Path, tmp_path: Path) -> None:
