@@ -76,6 +76,7 @@ def build_parser() -> argparse.ArgumentParser:
     check = command("check", do_check, "say what training would see of a folder, zip or other source", json_too=True)
     check.add_argument("path", nargs="+")
     _add_train(command("train", do_train, "teach a base model your pictures", json_too=True))
+    _add_plan(command("plan", do_plan, "the memory that a training would take on a card", json_too=True))
     resume = command("resume", do_resume, "let a run go on from its newest checkpoint", json_too=True)
     resume.add_argument("run")
     stop = command("stop", do_stop, "stop a run; what it has learned is kept")
@@ -105,14 +106,24 @@ def build_parser() -> argparse.ArgumentParser:
 def _add_train(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--images", nargs="+", metavar="PATH", help="pictures: folder, files, zip, CSV, Hub data set id")
     parser.add_argument("--dataset", help="a data set's id, instead of --images")
+    parser.add_argument("--token", help="trigger word")
+    parser.add_argument("--class", dest="class_word", help="what kind of thing it is: dog, vase")
+    parser.add_argument("--name", default="", help="name of the run")
+    _add_settings(parser)
+
+
+def _add_plan(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--precision", choices=("bfloat16", "float32"), help="bfloat16: as on a GPU (default: as this machine computes)")
+    parser.set_defaults(dataset=None, token=None, class_word=None)
+    _add_settings(parser)
+
+
+def _add_settings(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--preset", default="style", help="training preset, such as quick, style, subject, sd15 (default: style)")
     parser.add_argument("--prompts", metavar="SET", help="prompt set (default: the preset's own)")
     parser.add_argument("--config", type=Path, metavar="FILE", help="YAML file of settings")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="settings", help="one setting; may be repeated")
-    parser.add_argument("--token", help="trigger word")
-    parser.add_argument("--class", dest="class_word", help="what kind of thing it is: dog, vase")
     parser.add_argument("--base", help="mini, a Hub id, a folder or a .safetensors checkpoint (default: mini); see `sdplay bases`")
-    parser.add_argument("--name", default="", help="name of the run")
 
 
 def _add_generate(parser: argparse.ArgumentParser) -> None:
@@ -206,6 +217,22 @@ def do_train(arguments: argparse.Namespace) -> int:
         values["prior_dataset"] = engine.datasets.create([class_folder]).id
     run_id = engine.submit(values, name=arguments.name)
     return _report_end(engine, run_id, watch_run(engine, run_id, quiet=arguments.json), as_json=arguments.json)
+
+
+def do_plan(arguments: argparse.Namespace) -> int:
+    """Print the plan, and whether it fits where the GPU's memory is known."""
+    from dataclasses import asdict
+
+    from sdplay.device import best_device, free_bytes
+
+    engine = _engine()
+    plan = engine.plan(_train_values(arguments, engine), precision=arguments.precision)
+    free = free_bytes(best_device())
+    if arguments.json:
+        _print_json({**asdict(plan), "total": plan.total, "free": free})
+    else:
+        print(plan.sentence, *([] if free is None else [plan.verdict(free)]), sep="\n")
+    return 0
 
 
 def do_resume(arguments: argparse.Namespace) -> int:

@@ -40,6 +40,20 @@ def autocast(device: torch.device) -> AbstractContextManager[object]:
     return nullcontext()
 
 
+def computes_in_bfloat16(device: Device) -> bool:
+    """Whether `autocast` switches to bfloat16 on this device."""
+    import torch
+
+    return device.kind == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+
+
+def free_bytes(device: Device) -> int | None:
+    """Free memory of a GPU whose memory can be asked for; None elsewhere."""
+    import torch
+
+    return int(torch.cuda.mem_get_info()[0]) if device.kind == "cuda" else None
+
+
 def best_device() -> Device:
     """CUDA, then Apple's MPS, then the CPU."""
     import torch

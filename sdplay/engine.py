@@ -44,6 +44,7 @@ from sdplay.workspace import PRESETS, Workspace, slug
 if TYPE_CHECKING:
     from sdplay.families import Family, Parts, TokenCount
     from sdplay.formats import Report
+    from sdplay.plan import MemoryPlan, Precision
 
 MAX_CELLS = 400
 
@@ -237,6 +238,18 @@ class Engine:
 
         base = hub.find_base(base_model)
         return family(base.family).native_size(base.folder)
+
+    def plan(self, values: Mapping[str, object], *, precision: Precision | None = None) -> MemoryPlan:
+        """What a training config, with or without a data set, takes on a card. Some seconds. Raises SdplayError.
+
+        `precision`: by default what this machine's device computes in.
+        """
+        from sdplay.device import best_device, computes_in_bfloat16
+        from sdplay.plan import memory_plan
+
+        config = parse_train_config(values)
+        chosen = precision or ("bfloat16" if computes_in_bfloat16(best_device()) else "float32")
+        return memory_plan(hub.find_base(config.base_model), config, chosen)
 
     def has_base(self, base_model: str) -> bool:
         """Whether a base can be asked about without downloading it first."""
