@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from pathlib import Path
 
@@ -86,6 +87,20 @@ def test_what_is_kept_is_what_autograd_saves(tiny_base: Path) -> None:
     kept = predicted_step(find_base(str(tiny_base)), batch).kept
 
     assert kept == by_hooks + loss.untyped_storage().nbytes()
+
+
+def test_the_fullest_moment_is_what_the_allocator_sees(tiny_base: Path) -> None:
+    """Counted independently, by the memory events of torch's profiler; scratch memory inside an operation is only there."""
+    chosen, batch = family("sd15"), footprint.MicroBatch(2, 32, bfloat16=False)
+    parts = chosen.load(tiny_base, best_device(), source="tiny")
+    method("lora").prepare(parts, chosen, LoraConfig(rank=2))
+    run = footprint.step_of(parts, chosen, batch)
+
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profiler:
+        run().backward()
+    changes = [event.nbytes() for event in profiler.profiler.kineto_results.events() if event.name() == "[memory]"]
+
+    assert max(itertools.accumulate(changes)) == pytest.approx(predicted_step(find_base(str(tiny_base)), batch).fullest, rel=0.02)
 
 
 def test_gradient_checkpointing_keeps_less(tiny_sdxl: Path) -> None:
