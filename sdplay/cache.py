@@ -18,6 +18,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
 
+from sdplay.buckets import Size, crop_box
 from sdplay.data import Example
 from sdplay.families import Conditioning, Family, Parts
 from sdplay.workspace import write_atomically
@@ -39,10 +40,11 @@ class Latents:
 
 
 def encode_examples(
-    examples: Sequence[Example], parts: Parts, family: Family, *, size: int, folder: Path, on_progress: Progress
+    examples: Sequence[Example], parts: Parts, family: Family, *, size: Size, folder: Path, on_progress: Progress
 ) -> Latents:
-    """Latents of the examples, centre-cropped to a `size` px square."""
-    paths = [folder / f"{_key('latents', example.key, str(size), parts.fingerprint)}.safetensors" for example in examples]
+    """Latents of the examples, centre-cropped to `size`, (width, height) in px."""
+    shape = str(size[0]) if size[0] == size[1] else f"{size[0]}x{size[1]}"
+    paths = [folder / f"{_key('latents', example.key, shape, parts.fingerprint)}.safetensors" for example in examples]
     values = [_read(path) for path in paths]
     missing = [index for index, value in enumerate(values) if value is None]
     for start in range(0, len(missing), ENCODE_BATCH):
@@ -73,28 +75,41 @@ def encode_texts(texts: Sequence[str], parts: Parts, family: Family, *, folder: 
     return known
 
 
-def load_pixels(path: Path, size: int) -> Tensor:
-    """(3, size, size) in [-1, 1]: the largest centred square, resized."""
+def load_pixels(path: Path, size: Size) -> Tensor:
+    """(3, height, width) in [-1, 1]: the largest centred part of that shape, resized."""
     with Image.open(path) as picture:
-        square = center_square(picture.convert("RGB"), size)
-    return torch.from_numpy(np.asarray(square).copy()).permute(2, 0, 1).float() / 127.5 - 1
+        cropped = center_crop(picture.convert("RGB"), size)
+    return torch.from_numpy(np.asarray(cropped).copy()).permute(2, 0, 1).float() / 127.5 - 1
 
 
-def center_square(picture: Image.Image, size: int) -> Image.Image:
+def center_crop(picture: Image.Image, size: Size) -> Image.Image:
     """What training sees of a picture."""
-    side = min(picture.size)
-    left, top = (picture.width - side) // 2, (picture.height - side) // 2
-    return picture.resize((size, size), Image.Resampling.LANCZOS, box=(left, top, left + side, top + side))
+    return picture.resize(size, Image.Resampling.LANCZOS, box=crop_box(picture.size, size))
 
 
-def geometry_of(example: Example, size: int) -> tuple[int, int, int, int, int, int]:
+def latent_area(example: Example, size: Size, latent_factor: int) -> Tensor:
+    """(1, h, w) in [0, 1]: how much each latent of the example, cropped to `size`, counts; ones without a mask.
+
+    A latent counts as much as the brightest pixel of the mask under it, so thin parts are not lost.
+    """
+    width, height = size[0] // latent_factor, size[1] // latent_factor
+    if example.mask is None:
+        return torch.ones(1, height, width)
+    with Image.open(example.mask) as opened:
+        cropped = opened.convert("L").crop(crop_box(opened.size, size))
+    pixels = torch.from_numpy(np.asarray(cropped).copy()).float()[None] / 255
+    return torch.nn.functional.adaptive_max_pool2d(pixels, (height, width))
+
+
+def geometry_of(example: Example, size: Size) -> tuple[int, int, int, int, int, int]:
     """Original height and width, top and left of the crop, target height and width, as SDXL is told them.
 
-    The crop is counted in pixels of the picture resized so that its shorter side is `size`. Podell et al. 2023, arXiv 2307.01952, sec. 2.2.
+    The crop is the one `load_pixels` makes, counted in pixels of the picture resized so that the crop has `size`.
+    Podell et al. 2023, arXiv 2307.01952, sec. 2.2.
     """
-    side = min(example.width, example.height)
-    left, top = (example.width - side) // 2, (example.height - side) // 2
-    return (example.height, example.width, round(top * size / side), round(left * size / side), size, size)
+    width, height = size
+    left, top, right, bottom = crop_box((example.width, example.height), size)
+    return (example.height, example.width, round(top * height / (bottom - top)), round(left * width / (right - left)), height, width)
 
 
 def _key(*facts: str) -> str:

@@ -119,7 +119,7 @@ def _add_plan(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_settings(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--preset", default="style", help="training preset: quick, style, subject, sd15 (default: style)")
+    parser.add_argument("--preset", default="style", help="training preset, such as quick, style, subject, sd15 (default: style)")
     parser.add_argument("--prompts", metavar="SET", help="prompt set (default: the preset's own)")
     parser.add_argument("--config", type=Path, metavar="FILE", help="YAML file of settings")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="settings", help="one setting; may be repeated")
@@ -212,6 +212,9 @@ def do_train(arguments: argparse.Namespace) -> int:
         for entry in dataset.skipped:
             print(f"skipped {entry.name}: {entry.reason}", file=sys.stderr)
         values["dataset"] = dataset.id
+    class_folder = Path(str(values.get("prior_dataset") or "")).expanduser()
+    if class_folder.name and class_folder.is_dir():
+        values["prior_dataset"] = engine.datasets.create([class_folder]).id
     run_id = engine.submit(values, name=arguments.name)
     return _report_end(engine, run_id, watch_run(engine, run_id, quiet=arguments.json), as_json=arguments.json)
 

@@ -30,7 +30,7 @@ from sdplay.compare import (
     open_comparison,
     set_status,
 )
-from sdplay.config import CompareConfig, GenerateConfig, TrainConfig, parse
+from sdplay.config import CompareConfig, GenerateConfig, TrainConfig, WordsConfig, parse
 from sdplay.data import Dataset, DatasetStore
 from sdplay.errors import Cancelled, ConfigError, DataError, RunError
 from sdplay.events import RunState
@@ -79,6 +79,7 @@ class Engine:
         dataset = self.datasets.open(config.dataset)
         if not dataset.examples:
             raise ConfigError(f"The data set {dataset.name!r} has no pictures.", "Add at least one, better 10 to 20.")
+        _check_trigger(config, dataset)
         self._worker.require_room()
         facts = {"dataset": {"id": dataset.id, "name": dataset.name, "pictures": len(dataset.examples)}}
         run = create_run(self.workspace.runs, config, name=name, facts=facts)
@@ -371,11 +372,18 @@ def check_train_config(config: TrainConfig) -> None:
         templates.check(template)
     if not config.dataset:
         raise ConfigError("No data set is chosen.", "Choose one, or make one from your pictures.")
-    if config.warmup_steps >= config.steps:
-        raise ConfigError(f"The warm-up ({config.warmup_steps} steps) is as long as the run ({config.steps}).", "Lower Warm-up steps.")
+    config.check()
     used = {name for template in config.caption_templates for name in templates.uses(template)}
     if "token" in used and not config.token:
         raise ConfigError("The training templates use {token}, but there is no trigger word.", "Give a made-up word, such as sks-fox.")
+
+
+def _check_trigger(config: TrainConfig, dataset: Dataset) -> None:
+    """A word that no text of the training contains learns nothing. Raises ConfigError."""
+    used = {name for template in config.caption_templates for name in templates.uses(template)}
+    texts = [*config.caption_templates, *(example.caption for example in dataset.examples)]
+    if isinstance(config, WordsConfig) and not used & {"token", "style"} and not any(config.token in text for text in texts):
+        raise ConfigError("The training templates never use the trigger word.", "Put {token} into each of them.")
 
 
 def _draw_shots(parts: Parts, family: Family, grid: CompareConfig, column: Column, folder: Path) -> list[Drawn]:

@@ -9,10 +9,12 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ConfigDict
 
+from sdplay.config import TrainConfig
 from sdplay.errors import ConfigError
 from sdplay.prompt_sets import PromptSet
 from sdplay.workspace import PRESETS
 
+DEFAULT_METHOD = "lora"
 DEFAULT_TOKEN = "ohwx"
 """A trigger word that means nothing yet, for users who give none."""
 
@@ -50,10 +52,18 @@ def training_preset(name: str) -> TrainingPreset:
     return presets[name]
 
 
+def adapted(config: Mapping[str, object], method: str) -> dict[str, object]:
+    """A preset's values as far as they hold for a method: all for its own, else what is about the run and not about the learning."""
+    if config.get("method", DEFAULT_METHOD) == method:
+        return {**config, "method": method}
+    shared = TrainConfig.model_fields.keys() - {"learning_rate", "caption_dropout", "method"}
+    return {"method": method, **{name: value for name, value in config.items() if name in shared}}
+
+
 def compose_training(preset: TrainingPreset, prompt_set: PromptSet, changes: Mapping[str, object]) -> dict[str, object]:
     """A training config's values: the preset's, then the prompt set's, then the user's changes."""
     values: dict[str, object] = {
-        **preset.config,
+        **adapted(preset.config, str(changes.get("method") or preset.config.get("method", DEFAULT_METHOD))),
         "caption_templates": list(prompt_set.train),
         "sample_prompts": list(prompt_set.sample),
         "negative_prompt": prompt_set.negative,

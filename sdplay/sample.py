@@ -40,7 +40,7 @@ def never() -> bool:
 
 @contextmanager
 def using(parts: Parts, adapters: Sequence[tuple[AdapterFile, float]]) -> Iterator[None]:
-    """The base alone (no adapters), or with several, each at its strength. Other adapters on it are off meanwhile."""
+    """The base alone (no adapters), or with several, each at its strength. All else on it, such as what trains, is off meanwhile."""
     with attached(parts, adapters):
         yield
 
@@ -48,7 +48,7 @@ def using(parts: Parts, adapters: Sequence[tuple[AdapterFile, float]]) -> Iterat
 def draw(
     parts: Parts, family: Family, shots: Sequence[Shot], config: GenerateConfig, *, cancelled: Callable[[], bool] = never
 ) -> Iterator[Image.Image]:
-    """One picture per shot, in order, with whatever adapter is on. Raises Cancelled between denoising steps."""
+    """One picture per shot, in order, with whatever is on the base. Raises Cancelled between denoising steps."""
     size = checked_size(parts, config.size)
     texts = list(dict.fromkeys([config.negative_prompt, *(shot.prompt for shot in shots)]))
     with torch.no_grad():

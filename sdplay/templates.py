@@ -14,7 +14,7 @@ import difflib
 import itertools
 import math
 import re
-from collections.abc import Container
+from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass, field
 
 from sdplay.errors import TemplateError
@@ -211,3 +211,13 @@ def _expand_piece(piece: str | _Variable | _Alternatives, values: Values) -> lis
 def _clean(text: str) -> str:
     spaced = re.sub(r"\s+", " ", text)
     return re.sub(r"(?: ?,)+", ",", spaced).strip(" ,")
+
+
+def shuffled_tags(text: str, keep: int, order_of: Callable[[int], Sequence[int]]) -> str:
+    """The comma-separated tags of a text in another order; the first `keep` stay where they are.
+
+    order_of: a count -> that many numbers from 0, in the new order.
+    """
+    tags = [tag.strip() for tag in text.split(",") if tag.strip()]
+    kept, rest = tags[:keep], tags[keep:]
+    return ", ".join([*kept, *(rest[index] for index in order_of(len(rest)))])

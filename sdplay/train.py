@@ -8,69 +8,33 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import replace
+from functools import partial
 
 import torch
+import torch.utils.checkpoint
 from torch import Tensor
 
-from sdplay import checkpoint, sample, templates
-from sdplay.cache import Latents, encode_examples, encode_texts
-from sdplay.config import GenerateConfig, TrainConfig
-from sdplay.data import Example
-from sdplay.device import Device, autocast
-from sdplay.diffusion.objective import AnyObjective, min_snr_weight, per_sample_loss, step_generator
-from sdplay.errors import AdapterError, DataError, DeviceError
-from sdplay.events import Artifact, Checkpoint, Event, Finished, Note, Phase, Samples, Started, Step, Stopped, Validation
-from sdplay.families import Conditioning, Family, Parts, batch, checked_size
-from sdplay.formats import prove, sha256_of, write_adapter
-from sdplay.methods import Method, Trainable
-from sdplay.runs import Run
-from sdplay.workspace import slug
+from sdplay import checkpoint, losses, optimizers, templates
+from sdplay.attach import base_alone
+from sdplay.cache import Latents
+from sdplay.config import TrainConfig
+from sdplay.device import autocast
+from sdplay.diffusion.objective import AnyObjective, per_sample_loss, step_generator
+from sdplay.errors import DeviceError
+from sdplay.events import Checkpoint, Finished, Note, Phase, Started, Step, Stopped, Validation
+from sdplay.families import Conditioning, batch
+from sdplay.job import Hooks, Job
+from sdplay.losses import Drawn
+from sdplay.material import VALIDATION, Material, prepare_material
+from sdplay.methods import Trainable
+from sdplay.optimizers import Learner, learning_rate_at, open_groups, parameter_groups
+from sdplay.prior import Prior
+from sdplay.results import draw_samples, write_results
 
-ORDER, VALIDATION = 1001, 1002
-"""Streams of random numbers beside the micro-batches of a step, which are numbered from 0."""
 VALIDATION_TIMESTEPS = (0.1, 0.3, 0.5, 0.7, 0.9)
-SMALLEST_SET_WITH_VALIDATION = 8
-
-
-@dataclass(frozen=True)
-class Hooks:
-    """What the loop asks and tells the outside."""
-
-    emit: Callable[[Event], None]
-    stop_requested: Callable[[], bool]
-    between_steps: Callable[[], bool]
-    """Lets waiting pictures through; True if another adapter was in use."""
-
-
-@dataclass(frozen=True)
-class Job:
-    """Everything a run needs, loaded."""
-
-    run: Run
-    config: TrainConfig
-    examples: Sequence[Example]
-    parts: Parts
-    family: Family
-    method: Method
-    device: Device
-    cache_folder: Path
-
-
-@dataclass(frozen=True)
-class Material:
-    """What the loop draws batches from."""
-
-    train: Latents
-    held_out: Latents | None
-    captions: list[list[str]]
-    """For each training picture every text it may be shown with."""
-    held_out_captions: list[str]
-    conditioning: dict[str, Conditioning]
-    objective: AnyObjective
 
 
 def train(job: Job, hooks: Hooks) -> None:
@@ -78,239 +42,190 @@ def train(job: Job, hooks: Hooks) -> None:
     config = job.config
     trainable = job.method.prepare(job.parts, job.family, config)
     try:
-        optimizer = torch.optim.AdamW(
-            trainable.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=job.device.kind != "mps"
-        )
-        step = _resume(job, trainable, optimizer)
+        learner = Learner(parameter_groups(trainable), config, device_kind=job.device.kind)
+        step = _resume(job, trainable, learner)
         hooks.emit(Started(step=step, device=job.device.label))
-        material = prepare_material(job, hooks)
+        material = prepare_material(job, hooks, trainable)
         if step == 0:
+            for note in (*optimizers.notes(config), *losses.notes(config, material.objective)):
+                hooks.emit(Note(text=note))
             _draw_samples(job, hooks, 0)
+        if config.gradient_checkpointing == "on":
+            # With reentrant checkpointing frozen inputs would leave the adapters without gradients.
+            job.parts.denoiser.enable_gradient_checkpointing(partial(torch.utils.checkpoint.checkpoint, use_reentrant=False))
         hooks.emit(Phase(name="training"))
         while step < config.steps and not hooks.stop_requested():
             started = time.perf_counter()
-            learning_rate = learning_rate_at(step, config)
-            loss = _one_step(job, material, trainable, optimizer, step=step, learning_rate=learning_rate)
+            rate = learning_rate_at(step, config)
+            loss = _one_step(job, material, trainable, learner, step=step)
             step += 1
-            hooks.emit(Step(step=step, loss=loss, learning_rate=learning_rate, seconds=time.perf_counter() - started))
-            _now_and_then(job, hooks, material, step)
+            seconds = time.perf_counter() - started
+            hooks.emit(Step(step=step, loss=loss, learning_rate=learner.rate_in_use(rate), seconds=seconds))
+            _now_and_then(job, hooks, material, trainable, learner, step=step)
             if step % config.checkpoint_every == 0 and step < config.steps:
-                _save_checkpoint(job, hooks, trainable, optimizer, step=step)
-            if hooks.between_steps():
-                trainable.activate()
-        _finish(job, hooks, trainable, optimizer, step=step)
+                _save_checkpoint(job, hooks, trainable, learner, step=step)
+            hooks.between_steps()
+        _finish(job, hooks, trainable, learner, step=step)
     finally:
+        job.parts.denoiser.disable_gradient_checkpointing()
         trainable.detach()
 
 
-def prepare_material(job: Job, hooks: Hooks) -> Material:
-    """Split off the held-out pictures; compute or read latents and text embeddings."""
-    config = job.config
-    size = checked_size(job.parts, config.resolution)
-    held_out, train_examples = split(job.examples, config.validation_share, config.seed)
-    captions = [texts_for(example.caption, config) for example in train_examples]
-    held_out_captions = [texts_for(example.caption, config)[0] for example in held_out]
-
-    def say(name: str) -> Callable[[int, int], None]:
-        return lambda done, total: hooks.emit(Phase(name=name, done=done, total=total))
-
-    def latents(examples: Sequence[Example]) -> Latents:
-        return encode_examples(
-            examples, job.parts, job.family, size=size, folder=job.cache_folder / "latents", on_progress=say("encoding pictures")
-        )
-
-    texts = ["", *held_out_captions, *(text for choices in captions for text in choices)]
-    return Material(
-        train=latents(train_examples),
-        held_out=latents(held_out) if held_out else None,
-        captions=captions,
-        held_out_captions=held_out_captions,
-        conditioning=encode_texts(texts, job.parts, job.family, folder=job.cache_folder / "text", on_progress=say("encoding text")),
-        objective=job.family.objective(job.parts),
-    )
-
-
-def split(examples: Sequence[Example], share: float, seed: int) -> tuple[list[Example], list[Example]]:
-    """(held out, trained on). The choice depends on the pictures and the seed, not on their order."""
-    if not examples:
-        raise DataError("The data set has no pictures.", "Add at least one, better 10 to 20.")
-    count = round(share * len(examples)) if len(examples) >= SMALLEST_SET_WITH_VALIDATION else 0
-    by_key = sorted(examples, key=lambda example: example.key)
-    order = torch.randperm(len(by_key), generator=step_generator(seed, 0, VALIDATION)).tolist()
-    chosen = {by_key[index].key for index in order[:count]}
-    return [example for example in by_key if example.key in chosen], [example for example in by_key if example.key not in chosen]
-
-
-def texts_for(caption: str, config: TrainConfig) -> list[str]:
-    """Every text a picture may be shown with, from all templates."""
-    values = templates.Values(token=config.token, class_word=config.class_word, caption=caption, style=config.token)
-    return [text for template in config.caption_templates for text in templates.expand_all(template, values)]
-
-
-def learning_rate_at(step: int, config: TrainConfig) -> float:
-    """Linear warm-up, then constant, linear to zero, or half a cosine to zero."""
-    if step < config.warmup_steps:
-        return config.learning_rate * (step + 1) / config.warmup_steps
-    progress = (step - config.warmup_steps) / max(1, config.steps - config.warmup_steps)
-    shapes = {"constant": 1.0, "linear": 1 - progress, "cosine": 0.5 * (1 + math.cos(math.pi * progress))}
-    return config.learning_rate * shapes[config.lr_schedule]
-
-
-def indices_of(first: int, count: int, *, num_examples: int, seed: int) -> list[int]:
-    """Which pictures come at positions first ... first + count - 1 of the endless sequence of shuffled epochs."""
-    chosen = []
-    for position in range(first, first + count):
-        epoch, within = divmod(position, num_examples)
-        order = torch.randperm(num_examples, generator=step_generator(seed, epoch, ORDER))
-        chosen.append(int(order[within]))
-    return chosen
-
-
-def _resume(job: Job, trainable: Trainable, optimizer: torch.optim.Optimizer) -> int:
+def _resume(job: Job, trainable: Trainable, learner: Learner) -> int:
     restored = checkpoint.newest_valid(job.run.folder / "checkpoints")
     if restored is None:
         return 0
-    trainable.load_weights(restored.weights)
-    checkpoint.load_optimizer(optimizer, restored.optimizer)
+    trainable.load(restored.path)
+    learner.load(restored.state)
     return restored.step
 
 
-def _one_step(
-    job: Job, material: Material, trainable: Trainable, optimizer: torch.optim.Optimizer, *, step: int, learning_rate: float
-) -> float:
+def _one_step(job: Job, material: Material, trainable: Trainable, learner: Learner, *, step: int) -> float:
     """Add up the gradients of the micro-batches, then change the weights. Returns the mean loss."""
     config = job.config
-    for group in optimizer.param_groups:
-        group["lr"] = learning_rate
+    open_groups(learner.optimizer, step, config)
     total = 0.0
     for micro in range(config.gradient_accumulation):
-        loss = _batch_loss(job, material, step=step, micro=micro) / config.gradient_accumulation
-        loss.backward()
+        loss = _batch_loss(job, material, trainable, step=step, micro=micro) / config.gradient_accumulation
+        if loss.requires_grad:  # a word learns nothing from texts without it
+            loss.backward()
         total += loss.item()
     if not math.isfinite(total):
         raise DeviceError(f"The loss at step {step + 1} is not a number.", "Lower the learning rate, for example to half, and train again.")
-    torch.nn.utils.clip_grad_norm_(trainable.parameters(), config.max_grad_norm)
-    optimizer.step()
-    optimizer.zero_grad(set_to_none=True)
+    torch.nn.utils.clip_grad_norm_(learner.parameters, config.max_grad_norm)
+    learner.step()
+    trainable.after_step(step)
+    learner.update_average()
     return total
 
 
-def _batch_loss(job: Job, material: Material, *, step: int, micro: int) -> Tensor:
-    """Error of one micro-batch: per picture, weighted by noise level, then averaged."""
-    config = job.config
+def _batch_loss(job: Job, material: Material, trainable: Trainable, *, step: int, micro: int) -> Tensor:
+    """Draw one micro-batch and see how far off the denoiser is; losses.py says how that is counted."""
+    config, objective = job.config, material.objective
     random = step_generator(config.seed, step, micro)
-    first = (step * config.gradient_accumulation + micro) * config.batch_size
-    chosen = indices_of(first, config.batch_size, num_examples=len(material.captions), seed=config.seed)
-    mean, std = material.train.mean[chosen], material.train.std[chosen]
+    bucket, rows = material.rows_at(step * config.gradient_accumulation + micro, config)
+    drawn = _draw_noise(bucket.latents, rows, objective, random)
+    texts = [material.draw_caption(bucket.pictures[row], config.caption_dropout, random) for row in rows]
+    if config.caption_shuffle == "on":
+        texts = _shuffled(texts, config, step_generator(config.seed, step, losses.TAGS + micro))
+    drawn = replace(drawn, area=None if bucket.areas is None else bucket.areas[rows])
+    drawn = losses.varied(drawn, config, objective, step=step, micro=micro).to(job.parts.device)
+    predicted = _predict(job, objective, drawn, conditioning_of(job, material, trainable, texts, step=step))
+    loss = losses.batch_loss(predicted, drawn, config, objective)
+    if material.prior is None:
+        return loss
+    if material.prior.latents is None:
+        drawn = _against_the_base(job, objective, material.prior, drawn)
+    else:
+        chosen = torch.randint(0, len(material.prior.latents.mean), (len(rows),), generator=random).tolist()
+        drawn = _draw_noise(material.prior.latents, chosen, objective, random)
+        drawn = losses.varied(drawn, config, objective, step=step, micro=losses.CLASS + micro).to(job.parts.device)
+    drawn = replace(drawn, weight=torch.full_like(drawn.t, material.prior.weight, dtype=torch.float32))
+    conditioning = conditioning_of(job, material, trainable, [material.prior.text] * len(drawn.t), step=step)
+    return loss + losses.batch_loss(_predict(job, objective, drawn, conditioning), drawn, config, objective)
+
+
+def _shuffled(texts: Sequence[str], config: TrainConfig, random: torch.Generator) -> list[str]:
+    """The texts with their tags in another order."""
+
+    def order_of(count: int) -> list[int]:
+        return torch.randperm(count, generator=random).tolist()
+
+    return [templates.shuffled_tags(text, config.keep_tags, order_of) for text in texts]
+
+
+def _draw_noise(latents: Latents, chosen: Sequence[int], objective: AnyObjective, random: torch.Generator) -> Drawn:
+    """The chosen pictures with noise of their own."""
+    mean, std = latents.mean[chosen], latents.std[chosen]
     x0 = mean + std * torch.randn(mean.shape, generator=random)
     eps = torch.randn(x0.shape, generator=random)
-    t = material.objective.draw_timesteps(len(x0), random)
-    conditioning = batch([_draw_caption(material, index, config.caption_dropout, random) for index in chosen])
-    loss = _denoising_error(job, material.objective, (x0, eps, t), conditioning, material.train.geometry[chosen])
-    if config.min_snr_gamma is not None:
-        t = t.to(loss.device)
-        loss = loss * min_snr_weight(material.objective.snr(t), config.min_snr_gamma, material.objective.prediction)
-    return loss.mean()
+    return Drawn(x0, eps, objective.draw_timesteps(len(x0), random), latents.geometry[chosen])
 
 
-def _denoising_error(
-    job: Job, objective: AnyObjective, drawn: tuple[Tensor, Tensor, Tensor], conditioning: Conditioning, geometry: Tensor
-) -> Tensor:
-    """(B,) error of the denoiser at x_t, unweighted. `drawn` is x0, eps and t."""
-    x0, eps, t = (tensor.to(job.parts.device) for tensor in drawn)
-    x_t = objective.add_noise(x0, eps, t).contiguous(memory_format=torch.channels_last)
+def _against_the_base(job: Job, objective: AnyObjective, prior: Prior, drawn: Drawn) -> Drawn:
+    """The same pictures under the same noise, all of each; the target is what the base alone says with the class prompt."""
+    with torch.no_grad(), base_alone(job.parts):
+        target = _predict(job, objective, drawn, batch([prior.conditioning] * len(drawn.t)))
+    return replace(drawn, target=target, area=None)
+
+
+def conditioning_of(job: Job, material: Material, trainable: Trainable, texts: Sequence[str], *, step: int) -> Conditioning:
+    """The texts as the base reads them, from the cache, or now where a shuffle has made them.
+
+    Where the method changes what texts mean: as they mean now, with gradients while that learns.
+    """
+    if trainable.changes_text:
+        with torch.set_grad_enabled(torch.is_grad_enabled() and trainable.trains_text(step)):
+            return job.family.encode_prompts(job.parts, texts)
+    known = material.conditioning
+    with torch.no_grad():
+        return batch([known[text] if text in known else job.family.encode_prompts(job.parts, [text]) for text in texts])
+
+
+def _predict(job: Job, objective: AnyObjective, drawn: Drawn, conditioning: Conditioning) -> Tensor:
+    """(B, C, h, w) the denoiser's answer at x_t; `drawn` is on its device."""
+    x_t = drawn.noised(objective).contiguous(memory_format=torch.channels_last)
     with autocast(job.parts.device) if job.config.mixed_precision == "auto" else nullcontext():
-        predicted = job.family.predict(job.parts, x_t, t, conditioning, geometry.to(job.parts.device))
-    return per_sample_loss(predicted, objective.target(x0, eps, t))
-
-
-def _draw_caption(material: Material, index: int, dropout: float, random: torch.Generator) -> Conditioning:
-    dropped, choice = torch.rand(2, generator=random).tolist()
-    choices = material.captions[index]
-    return material.conditioning["" if dropped < dropout else choices[int(choice * len(choices))]]
+        return job.family.predict(job.parts, x_t, drawn.t, conditioning, drawn.geometry)
 
 
 @torch.no_grad()
-def validation_loss(job: Job, material: Material) -> float | None:
+def validation_loss(job: Job, material: Material, trainable: Trainable) -> float | None:
     """Mean error on the held-out pictures at fixed timesteps and fixed noise; None when nothing is held out."""
-    if material.held_out is None:
+    if not material.held_out:
         return None
-    x0 = material.held_out.mean
     random = step_generator(job.config.seed, 0, VALIDATION)
-    conditioning = batch([material.conditioning[text] for text in material.held_out_captions])
+    held_out = []
+    for bucket in material.held_out:
+        texts = [material.held_out_captions[index] for index in bucket.pictures]
+        held_out.append((bucket.latents, conditioning_of(job, material, trainable, texts, step=0)))
     errors = []
     for share in VALIDATION_TIMESTEPS:
-        t = torch.full((len(x0),), int(share * material.objective.num_timesteps))
-        drawn = (x0, torch.randn(x0.shape, generator=random), t)
-        errors.append(_denoising_error(job, material.objective, drawn, conditioning, material.held_out.geometry))
-    return float(torch.stack(errors).mean())
+        for latents, conditioning in held_out:
+            x0 = latents.mean
+            t = torch.full((len(x0),), int(share * material.objective.num_timesteps))
+            drawn = Drawn(x0, torch.randn(x0.shape, generator=random), t, latents.geometry).to(job.parts.device)
+            predicted = _predict(job, material.objective, drawn, conditioning)
+            errors.append(per_sample_loss(predicted, drawn.sought(material.objective)))
+    return float(torch.cat(errors).mean())
 
 
-def _now_and_then(job: Job, hooks: Hooks, material: Material, step: int) -> None:
+def _now_and_then(job: Job, hooks: Hooks, material: Material, trainable: Trainable, learner: Learner, *, step: int) -> None:
+    """Validate and draw when it is time to, with the weights that the run shows."""
     config = job.config
     last = step == config.steps
     if config.validate_every and (step % config.validate_every == 0 or last):
-        loss = validation_loss(job, material)
+        with learner.shown():
+            loss = validation_loss(job, material, trainable)
         if loss is not None:
             hooks.emit(Validation(step=step, loss=loss))
     if last or (config.sample_every and step % config.sample_every == 0):
-        _draw_samples(job, hooks, step)
+        with learner.shown():
+            _draw_samples(job, hooks, step)
         hooks.emit(Phase(name="training"))
 
 
 def _draw_samples(job: Job, hooks: Hooks, step: int) -> None:
-    """Every sample prompt with the config's sample seed, with the weights as they are now."""
-    config = job.config
-    values = templates.Values(token=config.token, class_word=config.class_word, style=config.token)
-    prompts = [templates.expand_one(prompt, values, 0) for prompt in config.sample_prompts]
-    if not prompts:
-        return
-    hooks.emit(Phase(name="sampling", total=len(prompts)))
-    drawing = GenerateConfig(
-        steps=config.sample_steps, guidance_scale=config.guidance_scale, size=config.resolution, negative_prompt=config.negative_prompt
-    )
-    shots = [sample.Shot(prompt, config.sample_seed) for prompt in prompts]
-    files = []
-    for index, (shot, picture) in enumerate(zip(shots, sample.draw(job.parts, job.family, shots, drawing), strict=True)):
-        file = f"samples/{step:06d}/{index:02d}-{slug(shot.prompt) or 'prompt'}.png"
-        settings = {**drawing.model_dump(), "prompt": shot.prompt, "seed": shot.seed, "base_model": config.base_model}
-        sample.write_png(job.run.folder / file, picture, {**settings, "adapter": f"{job.run.id}@{step}"})
-        files.append(file)
-    hooks.emit(Samples(step=step, prompts=tuple(prompts), files=tuple(files)))
+    if job.config.sample_prompts:
+        hooks.emit(Phase(name="sampling", total=len(job.config.sample_prompts)))
+        hooks.emit(draw_samples(job.run, job.config, job.parts, job.family, step=step))
 
 
-def _save_checkpoint(job: Job, hooks: Hooks, trainable: Trainable, optimizer: torch.optim.Optimizer, *, step: int) -> None:
-    checkpoint.write_checkpoint(job.run.folder / "checkpoints", step, trainable, optimizer)
+def _save_checkpoint(job: Job, hooks: Hooks, trainable: Trainable, learner: Learner, *, step: int) -> None:
+    state = learner.state()
+    with learner.shown():
+        checkpoint.write_checkpoint(job.run.folder / "checkpoints", step, trainable, state)
     hooks.emit(Checkpoint(step=step))
 
 
-def _finish(job: Job, hooks: Hooks, trainable: Trainable, optimizer: torch.optim.Optimizer, *, step: int) -> None:
+def _finish(job: Job, hooks: Hooks, trainable: Trainable, learner: Learner, *, step: int) -> None:
     """Keep what was learned, also after a stop. A run stopped before its first step has learned nothing to keep."""
     if step:
         hooks.emit(Phase(name="saving"))
-        _save_checkpoint(job, hooks, trainable, optimizer, step=step)
-        path = job.run.folder / "out" / f"{job.run.id}.safetensors"
-        trainable.save(path)
-        file = str(path.relative_to(job.run.folder))
-        hooks.emit(Artifact(file=file, format="diffusers LoRA", num_bytes=path.stat().st_size, sha256=sha256_of(path)))
-        _prove_and_convert(job, hooks, path)
+        _save_checkpoint(job, hooks, trainable, learner, step=step)
+        with learner.shown():
+            for event in write_results(job.run.folder, f"out/{job.run.id}.safetensors", trainable, job.parts, job.family):
+                hooks.emit(event)
     else:
         hooks.emit(Note(text="Stopped before the first step: nothing was learned."))
     hooks.emit(Finished(step=step) if step == job.config.steps else Stopped(step=step))
-
-
-def _prove_and_convert(job: Job, hooks: Hooks, path: Path) -> None:
-    """Load the written file again and see that it works; then write it for A1111 and ComfyUI too, and see that that works.
-
-    A file that does not is kept, and the run says what is wrong with it.
-    """
-    try:
-        adapter = replace(prove(path, job.parts, job.family), family=job.family.NAME)
-        other = path.with_name(f"{path.stem}.kohya.safetensors")
-        write_adapter(other, adapter, "kohya")
-        prove(other, job.parts, job.family)
-    except AdapterError as error:
-        hooks.emit(Note(text=str(error)))
-        return
-    file = str(other.relative_to(job.run.folder))
-    hooks.emit(Artifact(file=file, format="kohya, for A1111 and ComfyUI", num_bytes=other.stat().st_size, sha256=sha256_of(other)))

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 from filelock import FileLock, Timeout
 
 from sdplay import hub
+from sdplay.config import PriorConfig
 from sdplay.data import DatasetStore
 from sdplay.errors import Cancelled, RunError, SdplayError
 from sdplay.events import Failed, Phase, Submitted
@@ -182,13 +183,15 @@ class Worker:
     def _train(self, run: Run, log: RunLog) -> None:
         from sdplay import train
         from sdplay.device import explained_memory_errors, require_disk
+        from sdplay.job import Hooks, Job
         from sdplay.methods import method
 
         config = parse_train_config(run.settings)
+        class_dataset = config.prior_dataset if isinstance(config, PriorConfig) and config.prior == "dataset" else ""
         require_disk(run.folder, RUN_DISK_BYTES)
         log.append(Phase(name="loading the base model"))
         loaded = self._load(config.base_model, lambda what, done, total: log.append(Phase(name=what, done=done, total=total)))
-        job = train.Job(
+        job = Job(
             run=run,
             config=config,
             examples=self._datasets.open(config.dataset).examples,
@@ -197,8 +200,9 @@ class Worker:
             method=method(config.method),
             device=loaded.device,
             cache_folder=self._cache_folder,
+            class_examples=self._datasets.open(class_dataset).examples if class_dataset else (),
         )
-        hooks = train.Hooks(
+        hooks = Hooks(
             emit=log.append,
             stop_requested=lambda: self.closing or run.stop_requested,
             between_steps=lambda: self._serve_drawings_between_steps(config.base_model),

@@ -9,7 +9,7 @@ import yaml
 
 from sdplay import __version__
 from sdplay.cli import build_parser
-from sdplay.config import LoraConfig, parse
+from sdplay.methods import parse_train_config
 from sdplay.presets import load_training_presets
 from sdplay.prompt_sets import load_prompt_sets
 from sdplay.workspace import PRESETS
@@ -58,5 +58,5 @@ def test_every_training_preset_is_a_valid_config_with_prompt_sets_that_exist() -
 
     assert {"quick", "style", "subject"} <= set(presets)
     for preset in presets.values():
-        parse(LoraConfig, preset.config)
+        parse_train_config({**preset.config, "token": "ohwx", "class_word": "dog"}).check()
         assert set(preset.prompt_sets.values()) <= set(sets)

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from sdplay.errors import TemplateError
-from sdplay.templates import Values, check, count, expand_all, expand_one, token_warning, uses
+from sdplay.templates import Values, check, count, expand_all, expand_one, shuffled_tags, token_warning, uses
 
 GNOME = Values(token="sks", class_word="gnome", caption="in a garden", style="watercolour")
 
@@ -156,3 +156,12 @@ def test_an_ordinary_word_as_token_gets_a_rarer_one_suggested(token: str) -> Non
 def test_a_made_up_token_is_fine() -> None:
     assert token_warning("sksdog", {"dog"}) is None
     assert token_warning("sks dog", {"dog"}) is None
+
+
+def test_shuffled_tags_keep_the_first_and_lose_none() -> None:
+    backwards = lambda count: range(count - 1, -1, -1)  # noqa: E731
+
+    assert shuffled_tags("a fox, red, sitting ,snow", 1, backwards) == "a fox, snow, sitting, red"
+    assert shuffled_tags("a fox", 0, backwards) == "a fox"
+    assert shuffled_tags("", 1, backwards) == ""
+    assert shuffled_tags("a, b", 5, backwards) == "a, b"

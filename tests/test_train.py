@@ -16,8 +16,9 @@ from sdplay import checkpoint
 from sdplay.config import LoraConfig
 from sdplay.engine import Engine
 from sdplay.errors import ConfigError, RunError, TemplateError
+from sdplay.material import indices_of, split
+from sdplay.optimizers import learning_rate_at
 from sdplay.runs import Run
-from sdplay.train import indices_of, learning_rate_at, split
 
 
 def values(engine: Engine, base: Path, pictures: Path, **changes: object) -> dict[str, object]:

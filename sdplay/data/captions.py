@@ -46,7 +46,7 @@ def match_captions(found: Sequence[Found], limits: Limits) -> Matched:
     the punctuation was lost on the way.
     """
     matched = Matched({}, [])
-    names = _Names([item for item in found if item.kind == "picture"])
+    names = Names([item for item in found if item.kind == "picture"])
     for table in (item for item in found if item.kind == "table"):
         _match_table(table, names, limits, matched)
     for sidecar in (item for item in found if item.kind == "sidecar"):
@@ -74,7 +74,7 @@ def _is_hidden(char: str) -> bool:
     return char in "\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\ufeff" or unicodedata.category(char) == "Cs"
 
 
-class _Names:
+class Names:
     """Finds the picture a table or text file means."""
 
     def __init__(self, pictures: Sequence[Found]) -> None:
@@ -100,7 +100,7 @@ def _keys(scope: str, path: str) -> Iterator[tuple[str, ...]]:
     yield ("letters", re.sub(r"\W|_", "", base) or base)
 
 
-def _match_table(table: Found, names: _Names, limits: Limits, matched: Matched) -> None:
+def _match_table(table: Found, names: Names, limits: Limits, matched: Matched) -> None:
     try:
         rows, notes = _read_table(table, limits)
     except DataError as error:
@@ -130,7 +130,7 @@ def _why_unmatched(table: Found, path: str, count: int) -> str:
     return f"{table.name} names {path}, which is not among the pictures. Add that picture, or take out the row."
 
 
-def _match_sidecar(sidecar: Found, names: _Names, limits: Limits, matched: Matched) -> None:
+def _match_sidecar(sidecar: Found, names: Names, limits: Limits, matched: Matched) -> None:
     name = posixpath.basename(sidecar.path)[: -len(".txt")]
     called = names.called(name, near=sidecar)
     pictures = [picture for picture in called if picture not in matched.captions]

@@ -2,7 +2,7 @@
 
 <root>/<id>/dataset.json        name, created, items, skipped: what belongs to it now
 <root>/<id>/captions.json       key -> caption, also of pictures that were taken out
-<root>/<id>/pictures/<key>.png  or .jpg
+<root>/<id>/pictures/<key>.png  or .jpg; beside it <key>.mask.png and <key>.view.jpg, which shows it, where there is a mask
 <root>/.locks/<id>.lock         held while a data set is changed
 """
 
@@ -26,6 +26,7 @@ from sdplay.data.captions import clean_caption
 from sdplay.data.examples import Dataset, Example, Skipped
 from sdplay.data.intake import Intake, take_in
 from sdplay.data.limits import Limits
+from sdplay.data.masks import mask_path, view_path, write_mask
 from sdplay.data.sources import name_of, open_sources
 from sdplay.errors import DataError
 from sdplay.workspace import folder_written_atomically, slug, write_atomically, write_json
@@ -53,7 +54,8 @@ class DatasetStore:
                 intake = take_in(found, folder / "pictures", known=(), limits=self._limits, on_progress=on_progress)
             if not intake.examples:
                 raise intake.nothing_usable()
-            dataset = Dataset(dataset_id, title, folder, _now(), tuple(intake.examples), tuple(intake.skipped))
+            examples = _with_masks(intake.examples, intake.masks)
+            dataset = Dataset(dataset_id, title, folder, _now(), examples, tuple(intake.skipped))
             _write(dataset, {example.key: example.caption for example in dataset.examples})
         return self.open(dataset_id)
 
@@ -64,12 +66,15 @@ class DatasetStore:
                 intake = take_in(found, Path(staging), known=dataset.examples, limits=self._limits)
             if not intake.is_of_use():
                 raise intake.nothing_usable()
+            examples = list(dataset.examples)
             for example in intake.examples:
-                write_atomically(dataset.folder / "pictures" / example.path.name, example.path.read_bytes())
+                path = dataset.folder / "pictures" / example.path.name
+                write_atomically(path, example.path.read_bytes())
+                examples.append(replace(example, path=path))
             captions = _merge_captions(_read_captions(dataset.folder), intake)
             arrived = {example.source for example in intake.examples}
             skipped = dict.fromkeys(item for item in (*dataset.skipped, *intake.skipped) if item.name not in arrived)
-            _write(replace(dataset, examples=(*dataset.examples, *intake.examples), skipped=tuple(skipped)), captions)
+            _write(replace(dataset, examples=_with_masks(examples, intake.masks), skipped=tuple(skipped)), captions)
         return self.open(dataset_id)
 
     def open(self, dataset_id: str) -> Dataset:
@@ -107,7 +112,8 @@ class DatasetStore:
             if gone is None:
                 raise DataError(f"The data set has no picture {key}.", "Reload it: the picture may have been taken out already.")
             _write(replace(dataset, examples=tuple(e for e in dataset.examples if e is not gone)), _read_captions(dataset.folder))
-            gone.path.unlink(missing_ok=True)
+            for path in (gone.path, mask_path(gone.path), view_path(gone.path)):
+                path.unlink(missing_ok=True)
         return self.open(dataset_id)
 
     def delete(self, dataset_id: str) -> None:
@@ -161,11 +167,17 @@ class _Item:
     height: int
     source: str
     notes: list[str]
+    mask: bool = False
+
+
+def _with_masks(examples: Sequence[Example], masks: Mapping[str, bytes]) -> tuple[Example, ...]:
+    """The examples with the masks that came for them, written beside them."""
+    return tuple(replace(e, mask=write_mask(masks[e.key], e.path)) if e.key in masks else e for e in examples)
 
 
 def _write(dataset: Dataset, captions: Mapping[str, str]) -> None:
     """captions.json first: dataset.json decides what belongs to the data set, so it comes last."""
-    items = [_Item(e.key, e.path.name, e.width, e.height, e.source, list(e.notes)) for e in dataset.examples]
+    items = [_Item(e.key, e.path.name, e.width, e.height, e.source, list(e.notes), e.mask is not None) for e in dataset.examples]
     write_json(dataset.folder / "captions.json", dict(captions))
     write_json(
         dataset.folder / "dataset.json",
@@ -188,7 +200,8 @@ def _read(folder: Path) -> Dataset:
 
 def _example(item: _Item, folder: Path, captions: Mapping[str, str]) -> Example:
     path = folder / "pictures" / item.file
-    return Example(item.key, path, captions.get(item.key, ""), item.width, item.height, item.source, tuple(item.notes))
+    mask = mask_path(path) if item.mask else None
+    return Example(item.key, path, captions.get(item.key, ""), item.width, item.height, item.source, tuple(item.notes), mask)
 
 
 def _read_captions(folder: Path) -> dict[str, str]:

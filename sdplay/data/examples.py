@@ -13,6 +13,7 @@ class Example:
     key: 16 hex digits of a hash of the normalised pixels, so the same picture has the same key in every data set.
     path: the normalised copy, 8-bit RGB, upright, without metadata; PNG, or JPEG if it came as JPEG.
     source: the name the user knows it by.  notes: what was done to it, one sentence each.
+    mask: 8-bit grey PNG of the same size, white where the picture is to be learned; None if it has none.
     """
 
     key: str
@@ -22,6 +23,7 @@ class Example:
     height: int
     source: str
     notes: tuple[str, ...]
+    mask: Path | None = None
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,10 @@ from typing import Literal
 from sdplay.data.limits import Limits
 from sdplay.errors import DataError
 
-Kind = Literal["picture", "table", "sidecar", "quiet", "junk", "other"]
+Kind = Literal["picture", "mask", "table", "sidecar", "quiet", "junk", "other"]
 
 PICTURES = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp"})
+_MASK_ENDINGS = (".mask", "-masklabel")
 TABLES = frozenset({".csv", ".tsv", ".jsonl"})
 ARCHIVES = frozenset({".zip", ".rar", ".7z", ".tar", ".gz", ".tgz", ".bz2", ".xz"})
 _QUIET_TEXT = {".md", ".rst", ".html", ".htm", ".json", ".yaml", ".yml", ".toml", ".ini", ".cfg", ".log", ".py", ".xml"}
@@ -49,12 +50,21 @@ def kind_of(path: str) -> Kind:
     if "__MACOSX" in parts or name in _JUNK_NAMES or any(part.startswith(".") and part not in (".", "..") for part in parts):
         return "junk"
     if suffix in PICTURES:
-        return "picture"
+        return "mask" if mask_target(path) else "picture"
     if suffix in TABLES:
         return "table"
     if suffix == ".txt":
         return "sidecar"
     return "quiet" if suffix in _QUIET or name in _QUIET_NAMES else "other"
+
+
+def mask_target(path: str) -> str:
+    """The name, without ending, of the picture that a mask is for, as seen from the mask's folder; "" if it is no mask."""
+    file = PurePosixPath(path)
+    for ending in _MASK_ENDINGS:
+        if file.stem.lower().endswith(ending) and len(file.stem) > len(ending):
+            return file.stem[: -len(ending)]
+    return f"../{file.stem}" if file.parent.name.lower() == "masks" else ""
 
 
 def why_not_a_picture(name: str) -> str:

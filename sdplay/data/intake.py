@@ -11,6 +11,7 @@ from sdplay.data.captions import Caption, match_captions
 from sdplay.data.examples import Example, Skipped
 from sdplay.data.files import Found, why_not_a_picture
 from sdplay.data.limits import Limits
+from sdplay.data.masks import match_masks, read_mask
 from sdplay.data.pictures import normalise
 from sdplay.errors import DataError
 
@@ -25,6 +26,8 @@ class Intake:
     examples: the new ones, written.
     refound: pictures that were there already, by key, with the captions they brought this time.
     recaptioned: captions, by key, from a table or text file that names a picture which was there already.
+    masks: by key, as 8-bit grey PNG: of new pictures, and of those that were there already and are named by a mask file.
+    keys: of every picture that could be read.
     seen: how many of each ending were found, for the message when none is usable.
     """
 
@@ -32,11 +35,13 @@ class Intake:
     skipped: list[Skipped] = field(default_factory=list)
     refound: dict[str, str] = field(default_factory=dict)
     recaptioned: dict[str, str] = field(default_factory=dict)
+    masks: dict[str, bytes] = field(default_factory=dict)
+    keys: dict[Found, str] = field(default_factory=dict)
     seen: Counter[str] = field(default_factory=Counter)
 
     def is_of_use(self) -> bool:
         """Did anything in the sources belong to the data set?"""
-        return bool(self.examples or self.recaptioned or self.refound)
+        return bool(self.examples or self.recaptioned or self.refound or self.masks)
 
     def nothing_usable(self) -> DataError:
         """What was found instead of pictures, and what to bring."""
@@ -64,6 +69,7 @@ def take_in(
     matched = match_captions([*found, *kept], limits)
     intake = Intake(skipped=list(matched.skipped), seen=Counter(_ending(item.name) for item in found))
     intake.recaptioned = {example.key: matched.captions[item].text for item, example in kept.items() if item in matched.captions}
+    intake.keys = {item: example.key for item, example in kept.items()}
     pictures = [item for item in found if item.kind == "picture"]
     names = {example.key: example.source for example in known}
     for done, item in enumerate(pictures):
@@ -76,6 +82,7 @@ def take_in(
             _take_one(item, matched.captions.get(item, Caption("")), folder, names, limits, intake)
         except DataError as error:
             intake.skipped.append(Skipped(item.name, str(error)))
+    _take_masks([*found, *kept], {example.key: example for example in (*known, *intake.examples)}, limits, intake)
     intake.skipped.extend(_others(found, limits))
     return intake
 
@@ -83,6 +90,7 @@ def take_in(
 def _take_one(item: Found, caption: Caption, folder: Path, names: dict[str, str], limits: Limits, intake: Intake) -> None:
     """names: key -> source of all that is in the data set so far; grows by this picture."""
     picture = normalise(item.read(), limits)
+    intake.keys[item] = picture.key
     if picture.key in names:
         if picture.key not in {example.key for example in intake.examples}:
             intake.refound[picture.key] = caption.text
@@ -92,6 +100,22 @@ def _take_one(item: Found, caption: Caption, folder: Path, names: dict[str, str]
     names[picture.key] = item.name
     notes = picture.notes + caption.notes
     intake.examples.append(Example(picture.key, path, caption.text, picture.width, picture.height, item.name, notes))
+    if picture.mask:
+        intake.masks[picture.key] = picture.mask
+
+
+def _take_masks(found: Sequence[Found], examples: dict[str, Example], limits: Limits, intake: Intake) -> None:
+    """Masks from files; they win over transparency. examples: by key, all that are in the data set now."""
+    masks, lost = match_masks(found)
+    intake.skipped.extend(lost)
+    for picture, mask in masks.items():
+        example = examples.get(intake.keys.get(picture, ""))
+        if example is None:
+            continue
+        try:
+            intake.masks[example.key] = read_mask(mask.read(), (example.width, example.height), limits)
+        except DataError as error:
+            intake.skipped.append(Skipped(mask.name, str(error)))
 
 
 def _as_found(example: Example) -> Found:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BytesIO
 
@@ -28,6 +30,8 @@ class Picture:
     width: int
     height: int
     notes: tuple[str, ...]
+    mask: bytes | None = None
+    """Its transparency as an 8-bit grey PNG of the same size, where it has any."""
 
 
 def normalise(raw: bytes, limits: Limits) -> Picture:
@@ -36,8 +40,27 @@ def normalise(raw: bytes, limits: Limits) -> Picture:
     Raises DataError with a sentence for whatever is not one whole, still, reasonably sized JPEG, PNG or WebP.
     The size is checked before any pixel is decoded.
     """
+    notes: list[str] = []
+    with decoded(raw, limits) as opened:
+        suffix = ".png" if opened.format in ("PNG", "WEBP") else ".jpg"
+        upright = ImageOps.exif_transpose(opened)
+        mask = _alpha_of(upright)
+        image = _to_rgb(upright, notes)
+        image = _shrink(image, limits, notes)
+        if min(image.size) < SMALL_PX:
+            notes.append(f"Small ({image.width} x {image.height}): it will be enlarged.")
+        kept_mask = encode_mask(mask.resize(image.size)) if mask else None
+        return Picture(_key(image), suffix, _encode(image, suffix), image.width, image.height, tuple(notes), kept_mask)
+
+
+@contextmanager
+def decoded(raw: bytes, limits: Limits) -> Iterator[Image.Image]:
+    """The picture in some bytes, for the block. Raises DataError for what is not one, also from inside the block."""
     try:
-        return _normalise(raw, limits)
+        with Image.open(BytesIO(raw), formats=FORMATS) as opened:
+            _check_header(opened, limits)
+            opened.load()
+            yield opened
     except DataError:
         raise
     except Image.DecompressionBombError as error:
@@ -49,17 +72,19 @@ def normalise(raw: bytes, limits: Limits) -> Picture:
         raise DataError("It is damaged and cannot be read to its end.", "Export or download it again.") from error
 
 
-def _normalise(raw: bytes, limits: Limits) -> Picture:
-    notes: list[str] = []
-    with Image.open(BytesIO(raw), formats=FORMATS) as opened:
-        _check_header(opened, limits)
-        opened.load()
-        suffix = ".png" if opened.format in ("PNG", "WEBP") else ".jpg"
-        image = _to_rgb(ImageOps.exif_transpose(opened), notes)
-    image = _shrink(image, limits, notes)
-    if min(image.size) < SMALL_PX:
-        notes.append(f"Small ({image.width} x {image.height}): it will be enlarged.")
-    return Picture(_key(image), suffix, _encode(image, suffix), image.width, image.height, tuple(notes))
+def encode_mask(mask: Image.Image) -> bytes:
+    """8-bit grey -> PNG."""
+    buffer = BytesIO()
+    mask.save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def _alpha_of(image: Image.Image) -> Image.Image | None:
+    """Its transparency as a mask; None where it has none, or nothing else."""
+    if image.mode.startswith(("I", "F")) or not image.has_transparency_data:
+        return None
+    alpha = image.convert("RGBA").getchannel("A")
+    return alpha if alpha.getextrema() not in ((255, 255), (0, 0)) else None
 
 
 def _check_header(image: Image.Image, limits: Limits) -> None:

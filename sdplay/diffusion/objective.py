@@ -30,6 +30,10 @@ class Objective:
         """(count,) whole numbers from 0 to T - 1, all equally likely."""
         return torch.randint(0, self.num_timesteps, (count,), generator=generator)
 
+    def timesteps_at(self, share: Tensor) -> Tensor:
+        """(B,) whole numbers from 0 to T - 1, for share (B,) of the schedule, in [0, 1]."""
+        return (share * self.num_timesteps).long().clamp(max=self.num_timesteps - 1)
+
     def add_noise(self, x0: Tensor, eps: Tensor, t: Tensor) -> Tensor:
         """x_t = sqrt(a) x0 + sqrt(1 - a) eps, for x0, eps (B, C, h, w) and t (B,). Ho et al. 2020, arXiv 2006.11239, eq. 4."""
         a = self._alphas(t, x0)
@@ -69,6 +73,10 @@ class FlowObjective:
         """(count,) float32 in [0, T]."""
         uniform = self.sampling == "uniform"
         share = torch.rand(count, generator=generator) if uniform else torch.randn(count, generator=generator).sigmoid()
+        return self.timesteps_at(share)
+
+    def timesteps_at(self, share: Tensor) -> Tensor:
+        """(B,) in [0, T], for share (B,) of the way from picture to noise, in [0, 1], before the shift."""
         return self.num_timesteps * self.shift * share / (1 + (self.shift - 1) * share)
 
     def add_noise(self, x0: Tensor, eps: Tensor, t: Tensor) -> Tensor:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from diffusers import SD3Transformer2DModel, UNet2DConditionModel
     from torch import Tensor, nn
 
+    from sdplay.attach import Attachment
     from sdplay.device import Device
     from sdplay.diffusion.objective import AnyObjective
 
@@ -48,8 +49,15 @@ class Parts:
     """What the user called it: `mini`, a Hub id, a folder."""
     fingerprint: str
     """Hash of the weights that turn pictures and text into numbers; keys of the caches contain it."""
+    attached: list[Attachment] = field(default_factory=list)
+    """What is on the base now, see sdplay/attach."""
     grey_latents: dict[tuple[int, int], Tensor] = field(default_factory=dict)
     """By latent height and width, what an inpainting base sees of a hidden picture; filled as sizes are met."""
+
+    @property
+    def clip_encoders(self) -> dict[str, nn.Module]:
+        """The text encoders that methods teach. SD3's T5, its third, is far larger than they are and stays as it is."""
+        return {name: encoder for name, encoder in self.text_encoders.items() if name != "text_encoder_3"}
 
 
 @dataclass(frozen=True)

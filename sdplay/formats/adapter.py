@@ -12,7 +12,10 @@ from torch import Tensor
 Kind = Literal["lora", "loha", "lokr", "full"]
 LAYOUTS = ("diffusers", "kohya")
 """What can be written: diffusers' own, and that of kohya's scripts, which A1111 and ComfyUI read."""
-METHODS = {"lora": "LoRA", "dora": "DoRA", "loha": "LoHa", "lokr": "LoKr", "full": "full difference"}
+METHODS = {
+    "lora": "LoRA", "dora": "DoRA", "loha": "LoHa", "lokr": "LoKr", "full": "full difference",
+    "embedding": "embedding", "weights": "full fine-tune",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -58,6 +61,8 @@ class AdapterFile:
     family: str = ""
     """The base-model family it was made for; empty when its shapes do not tell."""
     path: Path | None = None
+    weights: dict[str, Tensor] = field(default_factory=dict)
+    """Whole weights in the place of the base's, `unet.conv_in.weight` ...; a file that has them has nothing else."""
 
     @property
     def rank(self) -> int:
@@ -71,14 +76,15 @@ class AdapterFile:
 
     @property
     def methods(self) -> list[str]:
-        """lora, dora, loha, lokr, full, embedding: those that are in it, the most frequent first."""
+        """lora, dora, loha, lokr, full, embedding, weights: those that are in it, the most frequent first."""
         counted = Counter(layer.method for layer in self.layers.values())
-        return [method for method, _ in counted.most_common()] + (["embedding"] if self.embeddings else [])
+        others = {"embedding": self.embeddings, "weights": self.weights}
+        return [method for method, _ in counted.most_common()] + [method for method, held in others.items() if held]
 
     @property
     def components(self) -> list[str]:
         """The parts of a pipeline it changes, by diffusers' names, in their order."""
-        return sorted({path.split(".", 1)[0] for path in self.layers})
+        return sorted({path.split(".", 1)[0] for path in (*self.layers, *self.weights)})
 
     @property
     def trigger(self) -> str:

@@ -1,13 +1,13 @@
 """Adapters on a base model, for as long as a block lasts; afterwards the base is, bit for bit, what it was.
 
 LoRA and DoRA become peft's layers beside the frozen ones, as they were trained. LoHa, LoKr, full differences and the rarer
-forms of LoRA are added to the weights, whose originals are kept and put back.
+forms of LoRA are added to the weights, whose originals are kept and put back. Whole weights take the place of the base's.
 """
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -16,32 +16,39 @@ from peft import LoraConfig, inject_adapter_in_model
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
 
+from sdplay.attach import base_alone, worn
+from sdplay.attach.weights import Weights
+from sdplay.attach.words import Words, table_of
 from sdplay.errors import AdapterError
 from sdplay.families import Parts
 from sdplay.formats.adapter import AdapterFile, Layer
 from sdplay.formats.identify import TITLES
 from sdplay.formats.lycoris import delta_of
 from sdplay.formats.names import without_text_model
-from sdplay.formats.words import words_attached
 
 Strengths = Sequence[tuple[AdapterFile, float]]
 
 
 @contextmanager
 def attached(parts: Parts, adapters: Strengths) -> Iterator[None]:
-    """The base with adapters, each at its strength, inside the block; whatever else is attached to it is off meanwhile.
+    """The base with adapters, each at its strength, inside the block; whatever else is on it, such as what trains, is off meanwhile.
 
-    An adapter at strength 0 is left away whole, so the base computes exactly what it computes without it; its words too.
-    Raises AdapterError when one was made for another base; then nothing is changed. Who trains an adapter of his own
-    switches it on again after the block.
+    An adapter at strength 0 is left away whole, so the base computes exactly what it computes without it; its words, which
+    have no strength, too. Of several whole weights each is mixed, by its strength, with what those before it made.
+    Raises AdapterError when one was made for another base; then nothing is changed.
     """
     used = [(adapter, strength) for adapter, strength in adapters if strength != 0]
-    modules = {component: modules_of(parts, component) for component in components_of(parts)}
-    placed = [(place(adapter, modules), strength) for adapter, strength in used]
-    with ExitStack() as stack:
+    with base_alone(parts), ExitStack() as stack:
+        modules = _modules(parts)
+        placed = [(place(adapter, modules), strength) for adapter, strength in used]
+        for adapter, _ in used:
+            _check_words(parts, adapter)
+        for adapter, strength in used:
+            stack.enter_context(_weights_on(parts, adapter, strength))
         for component, module in modules.items():
             stack.enter_context(_on_module(module, [(layers.get(component, {}), strength) for layers, strength in placed]))
-        stack.enter_context(words_attached(parts, [adapter for adapter, _ in used]))
+        for word, vectors in _words(adapter for adapter, _ in used).items():
+            stack.enter_context(worn(parts, Words(parts, word, vectors)))
         yield
 
 
@@ -49,39 +56,25 @@ def attached(parts: Parts, adapters: Strengths) -> Iterator[None]:
 def merged(parts: Parts, adapters: Strengths) -> Iterator[None]:
     """The base with adapters added to its weights, nothing beside them, inside the block: to be saved as a model of its own.
 
-    Raises AdapterError for what was made for another base, for words, which are no weights, and while something else is
-    attached to the base.
+    Raises AdapterError for what was made for another base, and for words, which are no weights.
     """
-    modules = {component: modules_of(parts, component) for component in components_of(parts)}
-    if any(isinstance(layer, BaseTunerLayer) for module in modules.values() for layer in module.modules()):
-        raise AdapterError("The base model is in use by a training run.", "Merge when the run has ended.")
     if wordy := next((adapter.name for adapter, _ in adapters if adapter.embeddings), None):
         raise AdapterError(f"{wordy} brings words, which cannot be merged into a model.", "Export them as a file of their own.")
-    placed = [(place(adapter, modules), strength) for adapter, strength in adapters]
-    originals: list[tuple[nn.Parameter, Tensor]] = []
-    try:
+    with base_alone(parts), ExitStack() as stack:
+        modules = _modules(parts)
+        placed = [(place(adapter, modules), strength) for adapter, strength in adapters]
+        for adapter, strength in adapters:
+            stack.enter_context(_weights_on(parts, adapter, strength))
+        originals = stack.enter_context(_put_back())
         for layers, strength in placed:
             for component, named in layers.items():
                 _add_to_weights(modules[component], named, strength, originals)
         yield
-    finally:
-        for parameter, original in reversed(originals):
-            parameter.data = original
-
-
-def components_of(parts: Parts) -> list[str]:
-    """diffusers' names of the parts that adapters may change."""
-    return [denoiser_name(parts), *parts.text_encoders]
 
 
 def denoiser_name(parts: Parts) -> str:
     """`unet` or `transformer`, as the pipeline calls it."""
     return next((name for name in ("unet", "transformer") if getattr(parts.pipeline, name, None) is parts.denoiser), "unet")
-
-
-def modules_of(parts: Parts, component: str) -> nn.Module:
-    """The module of one part."""
-    return parts.text_encoders.get(component, parts.denoiser)
 
 
 def place(adapter: AdapterFile, modules: Mapping[str, nn.Module]) -> dict[str, dict[str, Layer]]:
@@ -91,9 +84,9 @@ def place(adapter: AdapterFile, modules: Mapping[str, nn.Module]) -> dict[str, d
         module = modules.get(component)
         for path, layer in adapter.of(component).items():
             name = find_layer(module, path) if module is not None else None
-            if module is None or name is None or not _fits(layer, base_layer(module, name)):
-                raise _misfit(adapter, f"{component}.{path}")
-            placed.setdefault(component, {})[name] = _shaped(layer, base_layer(module, name))
+            if module is None or name is None or not _fits(layer, module.get_submodule(name)):
+                raise _misfit(adapter, f"layer {component}.{path}")
+            placed.setdefault(component, {})[name] = _shaped(layer, module.get_submodule(name))
     return placed
 
 
@@ -108,44 +101,54 @@ def find_layer(module: nn.Module, path: str) -> str | None:
     return None
 
 
-def base_layer(module: nn.Module, name: str) -> Any:  # noqa: ANN401  a layer of whatever class, with weight and maybe bias
-    """The layer itself, whatever adapters are wrapped around it."""
-    layer: Any = module.get_submodule(name)
-    while isinstance(layer, BaseTunerLayer):
-        layer = layer.get_base_layer()
-    return layer
+def _modules(parts: Parts) -> dict[str, nn.Module]:
+    """What adapters may change, by diffusers' names."""
+    return {denoiser_name(parts): parts.denoiser, **parts.text_encoders}
 
 
-def switch_off(module: nn.Module) -> None:
-    """The module computes what the base computes, whatever is attached to it."""
-    for layer in module.modules():
-        if isinstance(layer, BaseTunerLayer):
-            layer.enable_adapters(False)
+@contextmanager
+def _weights_on(parts: Parts, adapter: AdapterFile, strength: float) -> Iterator[None]:
+    if not adapter.weights:
+        yield
+        return
+    modules = _modules(parts)
+    if strangers := set(adapter.components) - modules.keys():
+        raise _misfit(adapter, min(strangers))
+    weights = Weights({component: modules[component] for component in adapter.components})
+    try:
+        weights.load(adapter.weights, strength)
+    except ValueError as error:
+        raise _misfit(adapter, str(error)) from None
+    with worn(parts, weights):
+        yield
 
 
 @contextmanager
 def _on_module(module: nn.Module, wanted: Sequence[tuple[dict[str, Layer], float]]) -> Iterator[None]:
     strengths: dict[str, float] = {}
+    with _put_back() as originals:
+        for layers, strength in wanted:
+            _add_to_weights(module, {name: layer for name, layer in layers.items() if not _is_peft_layer(layer)}, strength, originals)
+        try:
+            for index, (layers, strength) in enumerate(wanted):
+                for number, group in enumerate(_groups({name: layer for name, layer in layers.items() if _is_peft_layer(layer)})):
+                    strengths[f"drawing-{index}-{number}"] = strength
+                    _inject(module, f"drawing-{index}-{number}", group)
+            _switch_on(module, strengths)
+            yield
+        finally:
+            _unwrap(module)
+
+
+@contextmanager
+def _put_back() -> Iterator[list[tuple[nn.Parameter, Tensor]]]:
+    """A list for the values that parameters had before they were changed; afterwards they have them again."""
     originals: list[tuple[nn.Parameter, Tensor]] = []
-    wrapped = {name for name, layer in module.named_modules() if isinstance(layer, BaseTunerLayer)}
-    had_config = hasattr(module, "peft_config")
     try:
-        switch_off(module)
-        for index, (layers, strength) in enumerate(wanted):
-            beside = {name: layer for name, layer in layers.items() if _is_peft_layer(layer)}
-            _add_to_weights(module, {name: layer for name, layer in layers.items() if name not in beside}, strength, originals)
-            for number, group in enumerate(_groups(beside)):
-                adapter_name = f"drawing-{index}-{number}"
-                strengths[adapter_name] = strength
-                _inject(module, adapter_name, group)
-        _switch_on(module, strengths)
-        yield
+        yield originals
     finally:
         for parameter, original in reversed(originals):
             parameter.data = original
-        _take_off(module, strengths, wrapped)
-        if not had_config and hasattr(module, "peft_config"):
-            del module.peft_config
 
 
 def _is_peft_layer(layer: Layer) -> bool:
@@ -173,7 +176,7 @@ def _inject(module: nn.Module, adapter_name: str, layers: Mapping[str, Layer]) -
         inject_adapter_in_model(config, module, adapter_name, low_cpu_mem_usage=not is_dora, state_dict=keys)
     for name, layer in layers.items():
         wrapper: Any = module.get_submodule(name)
-        device = base_layer(module, name).weight.device
+        device = wrapper.get_base_layer().weight.device
         for container, tensor in ((wrapper.lora_A, layer.tensors["down"]), (wrapper.lora_B, layer.tensors["up"])):
             container[adapter_name].weight = nn.Parameter(tensor.to(device), requires_grad=False)
         if is_dora:
@@ -185,38 +188,26 @@ def _inject(module: nn.Module, adapter_name: str, layers: Mapping[str, Layer]) -
 
 def _switch_on(module: nn.Module, strengths: Mapping[str, float]) -> None:
     for layer in module.modules():
-        if not isinstance(layer, BaseTunerLayer):
-            continue
-        ours = [name for name in strengths if name in getattr(layer, "lora_A", {})]
-        layer.enable_adapters(bool(ours))
-        if ours:
-            layer.set_adapter(ours, inference_mode=True)
-            for name in ours:
+        if isinstance(layer, BaseTunerLayer):
+            on_it: Any = layer.lora_A
+            layer.set_adapter(list(on_it), inference_mode=True)
+            for name in on_it:
                 layer.set_scale(name, strengths[name])
 
 
-def _take_off(module: nn.Module, strengths: Mapping[str, float], wrapped: set[str]) -> None:
-    """Delete the adapters; unwrap what only they had wrapped."""
+def _unwrap(module: nn.Module) -> None:
+    """The base's own layers are back."""
     for name, layer in list(module.named_modules()):
-        if not isinstance(layer, BaseTunerLayer):
-            continue
-        ours = [adapter for adapter in strengths if adapter in getattr(layer, "lora_A", {})]
-        if ours and name not in wrapped:
+        if isinstance(layer, BaseTunerLayer):
             parent, _, last = name.rpartition(".")
-            setattr(module.get_submodule(parent), last, layer.base_layer)
-            continue
-        if ours:
-            layer.set_adapter([])
-        for adapter in ours:
-            layer.delete_adapter(adapter)
-    for adapter in strengths:
-        getattr(module, "peft_config", {}).pop(adapter, None)
+            setattr(module.get_submodule(parent), last, layer.get_base_layer())
+    module.__dict__.pop("peft_config", None)
 
 
 def _add_to_weights(module: nn.Module, layers: Mapping[str, Layer], strength: float, originals: list[tuple[nn.Parameter, Tensor]]) -> None:
     """Add each layer's difference to the weight and, where it has one, the bias. What was there is appended to `originals`."""
     for name, layer in layers.items():
-        target = base_layer(module, name)
+        target: Any = module.get_submodule(name)
         _add(target.weight, strength * delta_of(layer, _first(target.weight, originals), name), originals)
         if "diff_b" in layer.tensors:
             _add(target.bias, strength * layer.tensors["diff_b"].to(target.bias.device), originals)
@@ -232,7 +223,7 @@ def _add(parameter: nn.Parameter, difference: Tensor, originals: list[tuple[nn.P
     parameter.data = (parameter.data.float() + difference).to(parameter.dtype)
 
 
-def _fits(layer: Layer, target: Any) -> bool:  # noqa: ANN401  as base_layer's
+def _fits(layer: Layer, target: Any) -> bool:  # noqa: ANN401  a layer of whatever class, with weight and maybe bias
     """Whether the layer's shape is the weight's. LoKr's is known only when it is multiplied out."""
     weight = getattr(target, "weight", None)
     if weight is None or ("diff_b" in layer.tensors and getattr(target, "bias", None) is None):
@@ -251,7 +242,7 @@ def _fits(layer: Layer, target: Any) -> bool:  # noqa: ANN401  as base_layer's
     return True
 
 
-def _shaped(layer: Layer, target: Any) -> Layer:  # noqa: ANN401  as base_layer's
+def _shaped(layer: Layer, target: Any) -> Layer:  # noqa: ANN401  a layer of whatever class, with weight and maybe bias
     """A LoRA whose factors have the dimensions of the weight: files made from 1 x 1 convolutions serve linear layers, and back."""
     weight = target.weight
     if layer.kind != "lora" or "mid" in layer.tensors or layer.tensors["down"].dim() == weight.dim():
@@ -264,6 +255,23 @@ def _shaped(layer: Layer, target: Any) -> Layer:  # noqa: ANN401  as base_layer'
     return Layer(layer.kind, tensors, layer.rank, layer.alpha)
 
 
-def _misfit(adapter: AdapterFile, path: str) -> AdapterError:
-    told = f"It was made for {TITLES[adapter.family]}" if adapter.family else "It was made for another one"
-    return AdapterError(f"{adapter.name} does not fit this base model (layer {path}).", f"{told}: choose such a base.")
+def _words(adapters: Iterable[AdapterFile]) -> dict[str, dict[str, Tensor]]:
+    """Every word once, as the last adapter has it. CLIP hears no difference between large and small letters."""
+    return {word.lower(): vectors for adapter in adapters for word, vectors in adapter.embeddings.items()}
+
+
+def _check_words(parts: Parts, adapter: AdapterFile) -> None:
+    for word, vectors in adapter.embeddings.items():
+        for encoder, tensor in vectors.items():
+            width = table_of(parts.text_encoders[encoder]).weight.shape[1] if encoder in parts.text_encoders else None
+            if width != tensor.shape[1]:
+                raise AdapterError(
+                    f"{adapter.name} does not fit this base model: the word {word!r} has {tensor.shape[1]} numbers for the {encoder}, "
+                    f"which {'has ' + str(width) if width else 'this base does not have'}.",
+                    "It was made for another one: choose that as base.",
+                )
+
+
+def _misfit(adapter: AdapterFile, where: str) -> AdapterError:
+    told = f"It was made for {TITLES[adapter.family]}" if TITLES.get(adapter.family) and adapter.family else "It was made for another one"
+    return AdapterError(f"{adapter.name} does not fit this base model ({where[:120]}).", f"{told}: choose such a base.")

@@ -40,6 +40,18 @@ def is_diffusers(key: str) -> bool:
 
 def read(name: str, tensors: Mapping[str, Tensor], facts: Mapping[str, str]) -> dict[str, Layer]:
     """Tensors by their names in the file -> layers. Raises AdapterError."""
+    collected = _collect(name, tensors)
+    ranks = {path: int(layer["down"].shape[0]) for path, layer in collected.layers.items() if "down" in layer}
+    return collected.finish(_alphas(facts, list(collected.layers), ranks))
+
+
+def trained_layers(weights: Mapping[str, Tensor], alpha: float) -> dict[str, Layer]:
+    """Layers of an adapter as peft holds it, `unet.<path>.lora_A.weight` ..., all with one alpha."""
+    collected = _collect("the adapter", weights)
+    return collected.finish(dict.fromkeys(collected.layers, alpha))
+
+
+def _collect(name: str, tensors: Mapping[str, Tensor]) -> Collected:
     collected = Collected(name)
     for key, tensor in tensors.items():
         parsed = parse_key(key)
@@ -48,8 +60,7 @@ def read(name: str, tensors: Mapping[str, Tensor], facts: Mapping[str, str]) -> 
             continue
         path, suffix = parsed
         collected.add(path, suffix, tensor.reshape(-1, *[1] * (_dims(tensors, key) - 1)) if suffix == "dora_scale" else tensor)
-    ranks = {path: int(layer["down"].shape[0]) for path, layer in collected.layers.items() if "down" in layer}
-    return collected.finish(_alphas(facts, list(collected.layers), ranks))
+    return collected
 
 
 def parse_key(key: str) -> tuple[str, str] | None:

@@ -4,7 +4,8 @@ diffusers        one tensor, called what the word is                        SD 1
 A1111, ComfyUI   emb_params                                                 SD 1.x, 2.x; the word is the file's name
                  clip_l, clip_g (and t5xxl)                                 SDXL, SD 3
 2022             <s1>, <s2> ... beside a LoRA, marked in the metadata
-bundled          bundle_emb.<word>.clip_l ... beside a LoRA in kohya's layout
+bundled          bundle_emb.<word>.clip_l ... beside a LoRA in kohya's layout; in diffusers' with `lora_` before it,
+                 because diffusers takes a file for a LoRA, and passes over what it does not know, only if every name has that in it
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from sdplay.formats.flat2022 import EMBEDDING
 from sdplay.workspace import write_atomically
 
 ENCODERS = {"clip_l": "text_encoder", "clip_g": "text_encoder_2", "t5xxl": "text_encoder_3"}
-BUNDLED = re.compile(r"bundle_emb\.(.+)\.(emb_params|clip_l|clip_g|t5xxl)")
+BUNDLED = re.compile(r"(?:lora_)?bundle_emb\.(.+)\.(emb_params|clip_l|clip_g|t5xxl)")
 WIDTHS = {768: "text_encoder", 1024: "text_encoder", 1280: "text_encoder_2"}
 """Which encoder a lone tensor is for, by its width; other widths are those of unusual bases with one encoder."""
 MAX_VECTORS = 75
@@ -31,7 +32,7 @@ Vectors = dict[str, Tensor]
 
 def is_embedding_key(key: str, facts: Mapping[str, str], shapes: Mapping[str, tuple[int, ...]]) -> bool:
     """Whether a tensor is a word's vectors."""
-    if key in ("emb_params", *ENCODERS) or BUNDLED.fullmatch(key) or facts.get(key) == EMBEDDING:
+    if key in ("emb_params", *ENCODERS, facts.get("modelspec.trigger_phrase")) or BUNDLED.fullmatch(key) or facts.get(key) == EMBEDDING:
         return True
     return len(shapes) == 1 and len(shapes[key]) in (1, 2) and "." not in key
 
@@ -43,14 +44,21 @@ def read(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, str]) ->
         vectors = tensor.unsqueeze(0) if tensor.dim() == 1 else tensor
         if vectors.dim() != 2 or not 1 <= len(vectors) <= MAX_VECTORS:
             raise AdapterError(f"{path.name} has vectors of the shape {tuple(tensor.shape)}.", f"1 to {MAX_VECTORS} vectors are read.")
-        if bundled := BUNDLED.fullmatch(key):
-            word, kind = bundled[1], bundled[2]
+        if found := BUNDLED.fullmatch(key):
+            word, kind = found[1], found[2]
         else:
             kind = key
             word = _word_of(path, facts) if key in ("emb_params", *ENCODERS) else key
         encoder = ENCODERS.get(kind) or WIDTHS.get(vectors.shape[1], "text_encoder")
         read.setdefault(word, {})[encoder] = vectors
     return read
+
+
+def bundled(embeddings: Mapping[str, Vectors], layout: str) -> dict[str, Tensor]:
+    """What is written of words beside layers."""
+    before = "lora_bundle_emb" if layout == "diffusers" else "bundle_emb"
+    short = {encoder: name for name, encoder in ENCODERS.items()}
+    return {f"{before}.{word}.{short[name]}": tensor for word, vectors in embeddings.items() for name, tensor in vectors.items()}
 
 
 def write_embedding(path: Path, vectors: Mapping[str, Tensor], token: str, layout: str, *, facts: Mapping[str, str] | None = None) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -12,7 +11,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 from sdplay.errors import AdapterError
-from sdplay.formats import diffusers_lora, embedding, flat2022, kohya
+from sdplay.formats import diffusers_lora, embedding, flat2022, kohya, weights
 from sdplay.formats.adapter import LAYOUTS, AdapterFile, Layer
 from sdplay.formats.header import DAMAGED, Header, read_header
 from sdplay.formats.identify import family_of
@@ -24,9 +23,12 @@ CHECKPOINT_STARTS = ("model.diffusion_model.", "cond_stage_model.", "conditioner
 def read_adapter(path: Path) -> AdapterFile:
     """Read and check a file of any layout. Raises AdapterError with what is wrong with it; no tensor is lost silently."""
     header = read_header(path)
+    if weights.is_weights(header.facts):
+        return AdapterFile(path.name, weights=_load(path), facts=header.facts, layout="weights",
+                           family=header.facts.get("sdplay.family", ""), path=path)  # fmt: skip
     words = {key for key in header.shapes if embedding.is_embedding_key(key, header.facts, header.shapes)}
     layout = layout_of(path, header, words)
-    tensors = _load(path)
+    tensors = {key: tensor.float() for key, tensor in _load(path).items()}
     layers = _layers(layout, path, {key: tensor for key, tensor in tensors.items() if key not in words}, header.facts)
     embeddings = embedding.read(path, {key: tensors[key] for key in sorted(words)}, header.facts)
     family = family_of(layers, embeddings, header.facts)
@@ -51,34 +53,24 @@ def layout_of(path: Path, header: Header, words: set[str]) -> str:
 
 
 def write_adapter(path: Path, adapter: AdapterFile, layout: str) -> None:
-    """Write a file of the layout `diffusers` or `kohya`. Embeddings go into a kohya file as a bundle.
+    """Write a file of the layout `diffusers` or `kohya`. Words beside layers go into it as a bundle.
 
     An adapter that is nothing but one word's vectors is written as an embedding. Raises AdapterError when the layout has
     no names for what the adapter holds.
     """
     if layout not in LAYOUTS:
         raise AdapterError(f"There is no layout {layout!r}.", f"Choose one of: {', '.join(LAYOUTS)}.")
+    if adapter.weights:
+        raise AdapterError(f"{adapter.name} holds whole weights, for which no layout of adapters has names.", "Merge it into its base.")
     if not adapter.layers and len(adapter.embeddings) == 1:
         word, vectors = next(iter(adapter.embeddings.items()))
         embedding.write_embedding(path, vectors, word, layout, facts={k: v for k, v in adapter.facts.items() if k.startswith("sdplay.")})
         return
-    if layout == "diffusers" and adapter.embeddings:
-        raise AdapterError(f"diffusers' layout cannot hold the words of {adapter.name} beside its layers.", "Write it in kohya's layout.")
     tensors = diffusers_lora.tensors_of(adapter) if layout == "diffusers" else kohya.tensors_of(adapter)
-    short = {encoder: name for name, encoder in embedding.ENCODERS.items()}
-    for word, vectors in adapter.embeddings.items():
-        tensors.update({f"bundle_emb.{word}.{short[encoder]}": tensor for encoder, tensor in vectors.items()})
+    tensors |= embedding.bundled(adapter.embeddings, layout)
     plain = {key: tensor.detach().cpu().clone().contiguous() for key, tensor in tensors.items()}
     facts = diffusers_lora.facts_of(adapter) if layout == "diffusers" else kohya.facts_of(adapter, plain, path.stem)
     write_atomically(path, save(plain, metadata=facts))
-
-
-def write_lora(path: Path, weights: Mapping[str, Tensor], *, rank: int, alpha: float, facts: Mapping[str, str], family: str = "") -> None:
-    """Write diffusers' layout from peft's names (`unet.<path>.lora_A.weight` ...), with the true alpha in the header."""
-    layers = diffusers_lora.read(path.name, weights, {})
-    layers = {name: replace(layer, alpha=float(alpha)) if layer.kind != "full" else layer for name, layer in layers.items()}
-    assert all(layer.rank == rank for layer in layers.values() if layer.kind == "lora"), "the rank is not that of the weights"
-    write_adapter(path, AdapterFile(path.name, layers, facts=dict(facts), family=family), "diffusers")
 
 
 def _layers(layout: str, path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, str]) -> dict[str, Layer]:
@@ -92,9 +84,9 @@ def _layers(layout: str, path: Path, tensors: Mapping[str, Tensor], facts: Mappi
 
 
 def _load(path: Path) -> dict[str, Tensor]:
-    """Every tensor as float32, all values finite."""
+    """Every tensor, all values finite."""
     try:
-        tensors = {key: tensor.float() for key, tensor in load_file(path).items()}
+        tensors = load_file(path)
     except (SafetensorError, ValueError, KeyError) as error:
         raise AdapterError(f"{path.name} is damaged: {str(error)[:200]}.", DAMAGED) from None
     for key, tensor in tensors.items():

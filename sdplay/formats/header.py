@@ -16,14 +16,16 @@ from pathlib import Path
 from typing import Any
 
 from sdplay.errors import AdapterError
+from sdplay.formats.weights import is_weights
 
-MAX_FILE_MB = 2000
+MAX_FILE_MB, MAX_WEIGHTS_MB = 2000, 25_000
+"""Of an adapter, and of whole weights: SDXL's denoiser in float32 with its mean has 21 GB."""
 MAX_HEADER_BYTES = 10_000_000
 MAX_TENSORS = 20_000
 MAX_DIMENSIONS = 5
 KEY = re.compile(r"[A-Za-z0-9_.:<>-]{1,300}")
 TOKEN_KEY = re.compile(r"[^\x00-\x1f\x7f]{1,100}")
-"""An embedding's only tensor is called what its trigger word is, in whatever script."""
+"""An embedding's only tensor is called what its trigger word is, in whatever script; bundled ones have it in their names."""
 PICKLED = (".pt", ".pth", ".ckpt", ".bin", ".pkl", ".pickle")
 BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "F8_E4M3": 1, "F8_E5M2": 1}
 """Bytes per value of the types an adapter may have."""
@@ -49,8 +51,6 @@ def read_header(path: Path) -> Header:
     if not path.is_file():
         raise AdapterError(f"There is no file {str(path)!r}.", "Give a run or a .safetensors file.")
     size = path.stat().st_size
-    if size > MAX_FILE_MB * 2**20:
-        raise AdapterError(f"{path.name} has {size / 2**20:.0f} MB; an adapter has at most {MAX_FILE_MB}.", "Choose an adapter file.")
     raw = _raw_header(path, size)
     try:
         header = json.loads(raw, object_pairs_hook=_without_repeats)
@@ -61,6 +61,9 @@ def read_header(path: Path) -> Header:
     facts = header.pop("__metadata__", {})
     if not isinstance(facts, dict) or not all(isinstance(value, str) for value in facts.values()):
         raise AdapterError(f"{path.name} has an unreadable header: its metadata are not texts.", DAMAGED)
+    most = MAX_WEIGHTS_MB if is_weights(facts) else MAX_FILE_MB
+    if size > most * 2**20:
+        raise AdapterError(f"{path.name} has {size / 2**20:.0f} MB; an adapter has at most {most}.", "Choose an adapter file.")
     _check_names(path, header)
     return Header(_checked_shapes(path, header, size - 8 - len(raw)), facts)
 
@@ -95,7 +98,7 @@ def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 def _check_names(path: Path, header: dict[str, Any]) -> None:
     lonely = len(header) == 1
     for key in header:
-        good = KEY.fullmatch(key) or (lonely and TOKEN_KEY.fullmatch(key))
+        good = KEY.fullmatch(key) or ((lonely or "bundle_emb." in key) and TOKEN_KEY.fullmatch(key))
         if not good or any(part.startswith("__") for part in key.split(".")):
             raise AdapterError(f"{path.name} has a tensor with a strange name: {key[:60]!r}.", "It is not an adapter file.")
 

@@ -15,7 +15,10 @@ from sdplay.formats.header import read_header
 from sdplay.formats.identify import TITLES
 from sdplay.formats.proof import idle_layers
 
-LAYOUT_TITLES = {"diffusers": "diffusers", "kohya": "kohya (A1111, ComfyUI)", "flat 2022": "2022, by number", "embedding": "embedding"}
+LAYOUT_TITLES = {
+    "diffusers": "diffusers", "kohya": "kohya (A1111, ComfyUI)", "flat 2022": "2022, by number", "embedding": "embedding",
+    "weights": "sdplay's own, whole weights",
+}  # fmt: skip
 TRAINING_KEYS = {
     "base model": ("sdplay.base_model", "ss_sd_model_name", "ss_base_model_version"),
     "steps": ("sdplay.steps", "ss_max_train_steps", "ss_steps"),
@@ -72,7 +75,7 @@ def inspect_adapter(path: Path) -> Report:
         family_title=TITLES.get(adapter.family, adapter.family),
         methods=tuple(METHODS.get(method, method) for method in adapter.methods),
         layout=LAYOUT_TITLES[adapter.layout],
-        layers={component: len(adapter.of(component)) for component in adapter.components},
+        layers={component: len(adapter.of(component)) for component in adapter.components if adapter.layers},
         ranks=tuple(sorted({layer.rank for layer in adapter.layers.values()})),
         alphas=tuple(sorted({layer.alpha for layer in adapter.layers.values()})),
         trigger=adapter.trigger,

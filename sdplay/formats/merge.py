@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
 
 from sdplay.families import Parts
 from sdplay.formats.attach import Strengths, denoiser_name, merged
 from sdplay.formats.original import original_tensors
-from sdplay.workspace import folder_written_atomically, sync_folder
+from sdplay.formats.weights import write_large
+from sdplay.workspace import folder_written_atomically
 
 
 def write_merged(path: Path, parts: Parts, family: str, adapters: Strengths) -> Path:
@@ -31,12 +31,5 @@ def write_merged(path: Path, parts: Parts, family: str, adapters: Strengths) -> 
 
 def _write_file(path: Path, parts: Parts, family: str) -> None:
     modules = {denoiser_name(parts): parts.denoiser, "vae": parts.pipeline.vae, **parts.text_encoders}
-    tensors = {name: tensor.to(torch.float16).cpu().contiguous() for name, tensor in original_tensors(modules, family).items()}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".tmp-{path.name}")
-    try:
-        save_file(tensors, beside, metadata={"format": "pt"})
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
-    sync_folder(path.parent)
+    tensors = {name: tensor.to(torch.float16) for name, tensor in original_tensors(modules, family).items()}
+    write_large(path, tensors, {"format": "pt"})

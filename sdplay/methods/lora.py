@@ -1,87 +1,85 @@
-"""LoRA on the denoiser's attention: small matrices beside the frozen ones. Hu et al. 2021, arXiv 2106.09685."""
+"""Adapters: small matrices beside the frozen ones. Hu et al. 2021, arXiv 2106.09685, and relatives, see sdplay/attach/adapters.py."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-from peft import LoraConfig as PeftLoraConfig
-from peft import get_peft_model_state_dict, set_peft_model_state_dict
-from peft.tuners.tuners_utils import BaseTunerLayer
-from torch import Tensor, nn
-
+from sdplay.attach import attach, detach
+from sdplay.attach.adapters import Adapter, Host, Shape, denoiser_layers, text_layers
 from sdplay.config import LoraConfig, TrainConfig
 from sdplay.families import Family, Parts
-from sdplay.formats import write_lora
+from sdplay.formats import AdapterFile, read_adapter, tensors_of, trained_layers, write_adapter
+from sdplay.methods import FORMATS, Group, adapter_groups, facts_of, write_both
 
 TITLE = "LoRA"
-ADAPTER = "trainee"
 
 
 @dataclass
 class LoraTrainable:
-    """Adapters attached to a denoiser under the name `trainee`."""
+    """Adapters on the denoiser, and on the text encoders for the first share of the steps."""
 
     parts: Parts
     config: LoraConfig
-    prefix: str
-    """diffusers' name for the denoiser, with which the names of its weights begin."""
+    adapter: Adapter
+    family: Family
+    light = True
 
-    def parameters(self) -> list[nn.Parameter]:
-        """A and B of every adapted layer, in the order of their names."""
-        named = sorted(self.parts.denoiser.named_parameters(), key=lambda pair: pair[0])
-        return [parameter for name, parameter in named if f".{ADAPTER}." in name]
+    @property
+    def changes_text(self) -> bool:
+        """Where text encoders have an adapter, also after it has stopped learning."""
+        return self.adapter.hosts.keys() != {self.family.DENOISER}
 
-    def weights(self) -> dict[str, Tensor]:
-        """`<prefix>.<layer>.lora_A.weight` (rank, in) and `.lora_B.weight` (out, rank): diffusers' names."""
-        state = get_peft_model_state_dict(self.parts.denoiser, adapter_name=ADAPTER)
-        return {f"{self.prefix}.{name}": tensor.detach().cpu().clone().contiguous() for name, tensor in state.items()}
+    def groups(self) -> list[Group]:
+        """The denoiser's, then the text encoders'; with LoRA+ B apart from A in each."""
+        config = self.config
+        groups = []
+        for name, parameters in self.adapter.parameters.items():
+            text = name != self.family.DENOISER
+            like = Group((), rate=config.text_encoder_rate, end_step=_text_stop(config)) if text else Group(())
+            groups += adapter_groups(parameters, like, config.lora_plus_ratio)
+        return groups
 
-    def load_weights(self, weights: Mapping[str, Tensor]) -> None:
-        """In place, so that the optimiser keeps its parameters."""
-        state = {name.removeprefix(f"{self.prefix}."): tensor for name, tensor in weights.items()}
-        assert {f"{self.prefix}.{name}" for name in state} == set(self.weights()), "the checkpoint is of another adapter"
-        set_peft_model_state_dict(self.parts.denoiser, state, adapter_name=ADAPTER)
+    def trains_text(self, step: int) -> bool:
+        """Until the text encoders stop."""
+        return self.changes_text and step < _text_stop(self.config)
 
-    def activate(self) -> None:
-        """Drawing with other adapters switches this one off; switch it on and let it learn again."""
-        for module in self.parts.denoiser.modules():
-            if isinstance(module, BaseTunerLayer):
-                module.enable_adapters(True)
-                module.set_adapter(ADAPTER)
-                module.set_scale(ADAPTER, 1.0)
+    def after_step(self, step: int) -> None:
+        """Cap the norms."""
+        if self.config.max_norm is not None:
+            self.adapter.cap_norms(self.config.max_norm)
+
+    def load(self, path: Path) -> None:
+        """In place."""
+        self.adapter.load_weights(tensors_of(read_adapter(path)))
 
     def save(self, path: Path) -> None:
-        """One safetensors file in diffusers' layout, with alpha and trigger word in its header."""
-        write_lora(path, self.weights(), rank=self.config.rank, alpha=self.config.alpha, facts=_facts(self.config))
+        """One safetensors file in diffusers' layout, with the true alpha and the trigger word in its header."""
+        write_adapter(path, self._file(path.name), "diffusers")
+
+    def export(self, path: Path) -> dict[Path, str]:
+        """The same, and in kohya's layout."""
+        return write_both(path, self._file(path.name), FORMATS[self.config.kind])
 
     def detach(self) -> None:
-        """Take all adapters off the denoiser."""
-        self.parts.denoiser.unload_lora()
+        """Take the adapters off."""
+        detach(self.parts, self.adapter)
+
+    def _file(self, name: str) -> AdapterFile:
+        layers = trained_layers(self.adapter.weights(), self.adapter.shape.true_alpha)
+        return AdapterFile(name, layers, facts=facts_of(self.config, self.family), family=self.family.NAME)
 
 
 def prepare(parts: Parts, family: Family, config: TrainConfig) -> LoraTrainable:
     """Attach adapters: A from a normal distribution seeded by the config, B zero, so step 0 draws what the base draws."""
     assert isinstance(config, LoraConfig)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(config.seed)
-        parts.denoiser.add_adapter(
-            PeftLoraConfig(r=config.rank, lora_alpha=config.alpha, target_modules=list(family.LORA_TARGETS), init_lora_weights="gaussian"),
-            adapter_name=ADAPTER,
-        )
-    trainable = LoraTrainable(parts, config, family.DENOISER)
-    for parameter in trainable.parameters():
-        parameter.data = parameter.data.float()
-    trainable.activate()
-    return trainable
+    hosts = {family.DENOISER: Host(parts.denoiser, denoiser_layers(parts.denoiser, family.LORA_TARGETS, config.targets, config.blocks))}
+    if _text_stop(config):
+        hosts |= {name: Host(encoder, text_layers(encoder, config.targets)) for name, encoder in parts.clip_encoders.items()}
+    adapter = Adapter(Shape(config.kind, config.rank, config.alpha), hosts, seed=config.seed)
+    attach(parts, adapter)
+    return LoraTrainable(parts, config, adapter, family)
 
 
-def _facts(config: LoraConfig) -> dict[str, str]:
-    return {
-        "sdplay.base_model": config.base_model,
-        "sdplay.token": config.token,
-        "sdplay.steps": str(config.steps),
-        "modelspec.trigger_phrase": config.token,
-    }
+def _text_stop(config: LoraConfig) -> int:
+    return round(config.text_encoder_share * config.steps)

@@ -107,13 +107,13 @@ def train_start(
 
     Args:
         dataset_id: The id that dataset_create returned.
-        preset: quick, style, subject or sd15.
+        preset: quick, style, subject, sd15, textual-inversion, pivotal or dreambooth.
         name: What to call the run.
         token: The made-up word that will call what was learned; empty: ohwx.
         class_word: What kind of thing a subject is, such as fox or vase; empty for a style.
         prompt_set: Templates to train and sample with; empty: the preset's own.
         base_model: mini (built in), or a Hub id such as stable-diffusion-v1-5/stable-diffusion-v1-5.
-        settings: Single settings that replace the preset's, such as {"steps": 200, "learning_rate": 0.001}.
+        settings: Single settings that replace the preset's, such as {"steps": 200, "method": "pivotal"}.
 
     Returns:
         The run's id, at once; ask train_status how far it is.

@@ -24,7 +24,7 @@ ROUTE = "sdplay/files"
 WIDTHS = (160, 320)
 _PART = r"[A-Za-z0-9][A-Za-z0-9._-]{0,120}"
 _NAMES = {
-    "datasets": re.compile(r"[0-9a-f]{1,64}\.(png|jpg)"),
+    "datasets": re.compile(r"[0-9a-f]{1,64}(\.view)?\.(png|jpg)"),
     "samples": re.compile(rf"{_PART}\.png"),
     "gallery": re.compile(rf"{_PART}\.png"),
     "runs": re.compile(rf"samples/[0-9]{{1,9}}/{_PART}\.png|out/{_PART}\.safetensors"),

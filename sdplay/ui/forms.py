@@ -60,6 +60,14 @@ def controls_of(model: type[Config], level: Level, *, prefix: str) -> dict[str, 
     return {name: control(name, field, prefix=prefix) for name, field in fields_of(model, level).items()}
 
 
+def controls_of_any(models: Sequence[type[Config]], level: Level, *, prefix: str) -> dict[str, Control]:
+    """The controls of one level of several models; what they have in common is there once."""
+    merged: dict[str, FieldInfo] = {}
+    for model in models:
+        merged |= {name: field for name, field in fields_of(model, level).items() if name not in merged}
+    return {name: control(name, field, prefix=prefix) for name, field in merged.items()}
+
+
 def defaults(form: Form, model: type[Config], changes: Mapping[str, object]) -> list[object]:
     """Values for the controls: the model's defaults, then `changes`."""
     return [changes.get(name, model.model_fields[name].default) for name in form.controls]

@@ -132,13 +132,14 @@ def test_pictures_beyond_the_limit_are_reported(paint: Paint, tmp_path: Path) ->
 
 
 def test_150_pictures_take_a_few_seconds(store: DatasetStore, paint: Paint) -> None:
+    """Of CPU time: how busy the machine is otherwise does not count."""
     pictures = [paint(f"{i}.png", size=(256, 256)) for i in range(150)]
-    start = time.perf_counter()
+    start = time.process_time()
 
     dataset = store.create(pictures)
 
     assert len(dataset.examples) == 150
-    assert time.perf_counter() - start < 10
+    assert time.process_time() - start < 10
 
 
 def test_pictures_can_be_added(store: DatasetStore, paint: Paint) -> None:

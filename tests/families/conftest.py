@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-CONTRACT = re.compile(r"test_contract\.py::test_(?P<promise>\w+)\[(?P<case>[^]]+)\]$")
+CONTRACT = re.compile(r"families/test_contract\.py::test_(?P<promise>\w+)\[(?P<case>[^]]+)\]$")
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

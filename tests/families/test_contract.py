@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from diffusers import DiffusionPipeline
+from PIL import Image
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -20,6 +22,7 @@ from sdplay.device import best_device
 from sdplay.diffusion.objective import FlowObjective, min_snr_weight, per_sample_loss
 from sdplay.engine import Engine
 from sdplay.families import Parts, family
+from sdplay.formats import Report
 from sdplay.hub import find_base
 from tests.test_train import pixels, trained, values
 
@@ -52,7 +55,7 @@ def case(request: pytest.FixtureRequest) -> Case:
 
 def run_values(engine: Engine, case: Case, pictures: Path, **changes: object) -> dict[str, object]:
     changed = {"steps": 3, "checkpoint_every": 1, "sample_prompts": [], "rank": 4, "alpha": 2, "learning_rate": 5e-2, **changes}
-    return values(engine, case.folder, pictures, **changed)
+    return {name: value for name, value in values(engine, case.folder, pictures, **changed).items() if value is not None}
 
 
 def plain_diffusers(folder: Path, adapter: Path | None) -> np.ndarray:
@@ -160,6 +163,56 @@ def test_a_run_cut_off_resumes_to_equal_weights(engine: Engine, case: Case, pict
     found = load_file(cut.folder / state.artifacts[0].file)
     assert found.keys() == expected.keys()
     assert all(torch.equal(found[name], tensor) for name, tensor in expected.items())
+
+
+def test_a_run_with_buckets_and_every_loss_option_learns(engine: Engine, case: Case, pictures: Path) -> None:
+    """Pictures that are not square, at two sizes; flow matching and diffusion alike."""
+    for name, size in (("wide", (96, 64)), ("tall", (40, 80))):
+        Image.new("RGB", size, "red").save(pictures / f"{name}.png")
+    options = {
+        "bucketing": "on", "resolutions": [32, 40], "gradient_checkpointing": "on", "huber_c": 0.1, "noise_offset": 0.05,
+        "input_perturbation": 0.1, "timestep_sampling": "logit_normal", "caption_shuffle": "on", "ema_decay": 0.9,
+        "loss_weighting": "debiased", "validate_every": 1, "validation_share": 0.3,
+    }  # fmt: skip
+
+    state = trained(engine, run_values(engine, case, pictures, **options)).state()
+
+    assert all(math.isfinite(step.loss) for step in state.losses)
+    assert len({validation.loss for validation in state.validations}) == 3, "the weights have moved"
+    cached = [load_file(path)["mean"].shape for path in (engine.workspace.cache / "latents").glob("*.safetensors")]
+    assert any(shape[1] > shape[2] for shape in cached)
+    assert any(shape[1] < shape[2] for shape in cached)
+
+
+def draws_its_last_sample_again(engine: Engine, case: Case, pictures: Path, **changes: object) -> Report:
+    """Train, draw with the written file, and say what the file is."""
+    prompt = "a red ball, ohwx dog"
+    asked = {"token": "ohwx", "caption_templates": ["{caption}, {token} dog"], "sample_prompts": [prompt], **changes}
+    run = trained(engine, run_values(engine, case, pictures, **asked))
+
+    def drawn(adapter: str) -> np.ndarray:
+        return pixels(engine.draw([prompt], [1], {"steps": 2}, adapter=adapter, base_model=str(case.folder))[0].path)
+
+    last = pixels(run.folder / run.state().samples[-1].files[0])
+    assert (drawn(run.id) == last).all()
+    assert (drawn(f"{run.id}@1") != last).any()
+    assert (drawn("base") == drawn(f"{run.id}:0")).all()
+    assert run.state().message == "", "no file was found to be broken"
+    return engine.inspect(run.folder / run.state().artifacts[-1].file)
+
+
+def test_a_lora_on_the_text_encoders_is_drawn_as_it_was_trained_and_leaves_t5_alone(engine: Engine, case: Case, pictures: Path) -> None:
+    report = draws_its_last_sample_again(engine, case, pictures, text_encoder_share=1.0, text_encoder_rate=1.0)
+
+    assert report.layers.keys() == {family(case.family).DENOISER, *case.load().clip_encoders}
+    assert (report.family, report.layout, report.alphas) == (case.family, "kohya (A1111, ComfyUI)", (2.0,))
+
+
+def test_a_word_is_drawn_as_it_was_learned_and_leaves_t5_alone(engine: Engine, case: Case, pictures: Path) -> None:
+    word = {"method": "textual_inversion", "vectors": 2, "rank": None, "alpha": None}
+    report = draws_its_last_sample_again(engine, case, pictures, **word)
+
+    assert (report.family, report.methods, report.words) == (case.family, ("embedding",), {"ohwx": 2})
 
 
 def diffusion_loss(parts: Parts, x0: Tensor, eps: Tensor, t: Tensor, answer: Callable[[Tensor], Tensor]) -> Tensor:

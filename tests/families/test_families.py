@@ -30,21 +30,30 @@ def example(width: int, height: int, path: Path = Path("x.png")) -> Example:
 
 def test_geometry_is_original_size_crop_and_target() -> None:
     """1000 x 600 px at 512: resized by 512 / 600, so the crop begins at 200 * 512 / 600 = 170.7 from the left."""
-    assert geometry_of(example(1000, 600), 512) == (600, 1000, 0, 171, 512, 512)
-    assert geometry_of(example(600, 1000), 512) == (1000, 600, 171, 0, 512, 512)
-    assert geometry_of(example(64, 64), 512) == (64, 64, 0, 0, 512, 512)
+    assert geometry_of(example(1000, 600), (512, 512)) == (600, 1000, 0, 171, 512, 512)
+    assert geometry_of(example(600, 1000), (512, 512)) == (1000, 600, 171, 0, 512, 512)
+    assert geometry_of(example(64, 64), (512, 512)) == (64, 64, 0, 0, 512, 512)
 
 
-def test_the_crop_that_is_told_is_the_crop_that_is_seen(tmp_path: Path) -> None:
+def test_geometry_of_a_bucket_counts_its_own_sides() -> None:
+    """1000 x 400 px cut to 3:2 is 600 x 400, from 200 on; at 768 x 512 that is 200 * 768 / 600 = 256."""
+    assert geometry_of(example(1000, 400), (768, 512)) == (400, 1000, 0, 256, 512, 768)
+    assert geometry_of(example(400, 1000), (512, 768)) == (1000, 400, 256, 0, 768, 512)
+
+
+@pytest.mark.parametrize("size", [(50, 50), (60, 40), (40, 60)])
+def test_the_crop_that_is_told_is_the_crop_that_is_seen(tmp_path: Path, size: tuple[int, int]) -> None:
     """A picture whose colour is its column: after resizing, the first column seen is column `left` of the resized picture."""
+    width, height = size
     wide = Image.new("RGB", (200, 100))
     wide.putdata([(column, 0, 0) for _ in range(100) for column in range(200)])
     wide.save(tmp_path / "wide.png")
-    _, _, _, left, _, _ = geometry_of(example(200, 100), 50)
+    _, _, _, left, _, _ = geometry_of(example(200, 100), size)
 
-    seen = (load_pixels(tmp_path / "wide.png", 50)[0, 0, 0] + 1) * 127.5
+    seen = load_pixels(tmp_path / "wide.png", size)
 
-    assert seen.item() == pytest.approx(left * 200 / 100, abs=1.5)
+    assert seen.shape == (3, height, width)
+    assert ((seen[0, 0, 0] + 1) * 127.5).item() == pytest.approx(left * 100 / height, abs=2.5)
 
 
 def test_every_picture_keeps_its_own_geometry_through_the_cache(tiny_sdxl: Path, tmp_path: Path) -> None:
@@ -54,9 +63,9 @@ def test_every_picture_keeps_its_own_geometry_through_the_cache(tiny_sdxl: Path,
         examples.append(example(width, height, tmp_path / f"{width}.png"))
     parts = family("sdxl").load(tiny_sdxl, best_device(), source="tiny")
 
-    for chosen in (examples, examples[::-1]):
-        latents = encode_examples(chosen, parts, family("sdxl"), size=32, folder=tmp_path / "cache", on_progress=lambda done, total: None)
-        assert latents.geometry.tolist() == [list(geometry_of(entry, 32)) for entry in chosen]
+    for chosen, size in ((examples, (32, 32)), (examples[::-1], (32, 32)), (examples, (48, 24))):
+        latents = encode_examples(chosen, parts, family("sdxl"), size=size, folder=tmp_path / "cache", on_progress=lambda done, total: None)
+        assert latents.geometry.tolist() == [list(geometry_of(entry, size)) for entry in chosen]
 
 
 @torch.no_grad()
@@ -132,14 +141,31 @@ def test_latents_that_are_not_finite_stop_the_run_before_it_trains(engine: Engin
 
 
 @pytest.mark.parametrize(("name", "base"), [("sdxl", "tiny_sdxl"), ("sd3", "tiny_sd3")])
-def test_frozen_bfloat16_weights_train_float32_adapters(name: str, base: str, request: pytest.FixtureRequest) -> None:
-    """What a GPU does with large bases, here on the CPU: the autoencoder stays float32, adapters and their gradients are float32."""
+@pytest.mark.parametrize(
+    "training",
+    [
+        {"rank": 2},
+        {"rank": 2, "text_encoder_share": 1.0},
+        {"method": "dreambooth"},
+        {"method": "dreambooth", "text_encoder_share": 1.0},
+        {"method": "textual_inversion"},
+    ],
+    ids=lambda training: " ".join(map(str, training.values())),
+)
+def test_frozen_bfloat16_weights_are_trained_in_float32(
+    name: str, base: str, training: dict[str, object], request: pytest.FixtureRequest
+) -> None:
+    """What a GPU does with large bases, here on the CPU: the autoencoder stays float32, what learns and its gradients are float32."""
     chosen = family(name)
     parts = chosen.load(request.getfixturevalue(base), best_device(), source="tiny")
     for module in (parts.denoiser, *parts.text_encoders.values()):
         module.to(torch.bfloat16)
-    trainable = method("lora").prepare(parts, chosen, parse_train_config({"rank": 2}))
-    conditioning = chosen.encode_prompts(parts, ["dog"])
+    config = parse_train_config({"token": "ohwx", **training})
+    trainable = method(config.method).prepare(parts, chosen, config)
+    parameters = [parameter for group in trainable.groups() for parameter in group.parameters]
+    for parameter in parameters:
+        parameter.requires_grad_(True)
+    conditioning = chosen.encode_prompts(parts, ["dog ohwx"])
     x_t = torch.randn(1, parts.latent_channels, 8, 8)
 
     predicted = chosen.predict(parts, x_t, torch.tensor([500]), conditioning, torch.tensor([[32.0, 32, 0, 0, 32, 32]]))
@@ -147,9 +173,11 @@ def test_frozen_bfloat16_weights_train_float32_adapters(name: str, base: str, re
 
     assert conditioning.hidden.dtype == conditioning.pooled.dtype == torch.float32
     assert next(parts.pipeline.vae.parameters()).dtype == torch.float32
-    assert {parameter.dtype for parameter in trainable.parameters()} == {torch.float32}
-    assert all(parameter.grad is None or parameter.grad.dtype == torch.float32 for parameter in trainable.parameters())
-    assert any(parameter.grad is not None and parameter.grad.abs().max() > 0 for parameter in trainable.parameters())
+    assert {parameter.dtype for parameter in parameters} == {torch.float32}
+    assert all(parameter.grad is None or parameter.grad.dtype == torch.float32 for parameter in parameters)
+    assert any(parameter.grad is not None and parameter.grad.abs().max() > 0 for parameter in parameters)
+    trainable.detach()
+    assert {parameter.dtype for parameter in parts.denoiser.parameters()} == {torch.bfloat16}
 
 
 def test_distilled_sdxl_layouts_are_known_by_their_configs_and_train(engine: Engine, pictures: Path, tmp_path: Path) -> None:

@@ -15,7 +15,6 @@ from torch import Tensor, nn
 from sdplay.errors import AdapterError
 from sdplay.families import Family, Parts
 from sdplay.formats import AdapterFile, Layer, attached, prove, read_adapter, write_adapter
-from sdplay.formats.attach import base_layer
 from sdplay.formats.lycoris import delta_of
 from tests.formats.conftest import CLIP, CONV, LINEAR, UNET_LAYERS, answers, lora, weight_of
 
@@ -71,7 +70,7 @@ def test_a_kohya_file_of_every_kind_adds_its_formula_and_leaves_the_base_bit_for
     before = {name: tensor.clone() for name, tensor in bits(parts).items()}
 
     with attached(parts, [(read_adapter(tmp_path / "a.safetensors"), 0.5)]):
-        inside = base_layer(parts.denoiser, path).weight.clone()
+        inside = parts.denoiser.get_submodule(path).weight.clone()
 
     assert torch.allclose(inside - weight, 0.5 * delta_of(layer, weight), atol=1e-6)
     assert (inside - weight).abs().max() > 1e-3
@@ -145,17 +144,17 @@ def test_an_adapter_that_trains_is_off_while_another_draws_and_is_still_there_af
         alone = answers(parts, sd15)
     trainable = method("lora").prepare(parts, sd15, LoraConfig())
     try:
-        for parameter in trainable.parameters():
+        parameters = [parameter for group in trainable.groups() for parameter in group.parameters]
+        for parameter in parameters:
             parameter.data = torch.ones_like(parameter)
         trained = answers(parts, sd15)
 
         with attached(parts, [(adapter, 1.0)]):
             beside = answers(parts, sd15)
-        trainable.activate()
 
         assert torch.equal(alone, beside)
         assert torch.equal(trained, answers(parts, sd15))
-        assert all(parameter.requires_grad for parameter in trainable.parameters())
+        assert all(parameter.requires_grad for parameter in parameters)
     finally:
         trainable.detach()
 

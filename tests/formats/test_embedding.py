@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from sdplay.errors import AdapterError
 from sdplay.families import Family, Parts
 from sdplay.formats import AdapterFile, attached, prove, read_adapter, write_adapter, write_embedding
 
+Make = Callable[..., AdapterFile]
 WIDTH = 16
 """Of the tiny base's text encoder."""
 
@@ -75,8 +77,18 @@ def test_words_beside_a_lora_are_bundled_into_a_kohya_file(tmp_path: Path) -> No
     assert set(load_file(tmp_path / "l.safetensors")) == {"emb_params"}
     assert set(load_file(tmp_path / "two.safetensors")) == {"bundle_emb.<a>.clip_l", "bundle_emb.<b>.clip_l"}
     assert set(read_adapter(tmp_path / "two.safetensors").embeddings) == {"<a>", "<b>"}
-    with pytest.raises(AdapterError, match="kohya"):
-        write_adapter(tmp_path / "d.safetensors", two, "diffusers")
+
+
+def test_words_beside_a_lora_are_kept_in_diffusers_layout_under_names_that_diffusers_passes_over(make: Make, tmp_path: Path) -> None:
+    """It takes a file for a LoRA only if `lora` is in every name. The word may be of any script."""
+    adapter = replace(make(), embeddings={"<köter 1>": {"text_encoder": vectors(2)}})
+
+    write_adapter(tmp_path / "d.safetensors", adapter, "diffusers")
+
+    assert all("lora" in key for key in load_file(tmp_path / "d.safetensors"))
+    read = read_adapter(tmp_path / "d.safetensors")
+    assert torch.equal(read.embeddings["<köter 1>"]["text_encoder"], vectors(2))
+    assert read.layers.keys() == adapter.layers.keys()
 
 
 @torch.no_grad()

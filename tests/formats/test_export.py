@@ -11,7 +11,7 @@ from diffusers import StableDiffusionPipeline
 
 from sdplay.engine import Engine
 from sdplay.errors import AdapterError, SdplayError
-from sdplay.formats import read_adapter, write_lora
+from sdplay.formats import AdapterFile, read_adapter, trained_layers, write_adapter
 from sdplay.runs import Run
 from tests.test_train import pixels, trained, values
 
@@ -76,7 +76,7 @@ def test_export_wants_a_safetensors_name(engine: Engine, run: Run, tmp_path: Pat
 def test_an_adapter_of_another_base_is_refused_and_the_base_stays_clean(engine: Engine, tiny_base: Path, tmp_path: Path) -> None:
     before = engine.draw(["dog"], [1], {"steps": 2}, base_model=str(tiny_base))[0].path
     weights = {f"{LAYER}.lora_A.weight": torch.ones(4, 320), f"{LAYER}.lora_B.weight": torch.ones(320, 4)}
-    write_lora(tmp_path / "big.safetensors", weights, rank=4, alpha=4, facts={})
+    write_adapter(tmp_path / "big.safetensors", AdapterFile("big", trained_layers(weights, 4.0)), "diffusers")
 
     with pytest.raises(AdapterError, match="does not fit"):
         engine.draw(["dog"], [1], {"steps": 2}, adapter=str(tmp_path / "big.safetensors"), base_model=str(tiny_base))

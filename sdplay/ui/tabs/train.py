@@ -11,16 +11,16 @@ from typing import Any
 import gradio as gr
 
 from sdplay.bases import load_bases
-from sdplay.config import LoraConfig
 from sdplay.engine import Engine
 from sdplay.errors import ConfigError, DataError, SdplayError
 from sdplay.events import RunState
 from sdplay.hub import MINI
-from sdplay.presets import DEFAULT_TOKEN, compose_training, load_training_presets, training_preset
+from sdplay.methods import CONFIGS, TITLES
+from sdplay.presets import DEFAULT_METHOD, DEFAULT_TOKEN, adapted, compose_training, load_training_presets, training_preset
 from sdplay.runs import Run
 from sdplay.ui.access import Access
 from sdplay.ui.errors import friendly
-from sdplay.ui.forms import Control, Form, controls_of, defaults
+from sdplay.ui.forms import Control, Form, controls_of_any
 from sdplay.ui.html import html_block, only_news
 from sdplay.ui.tabs.events import live, quick, silent
 from sdplay.ui.tabs.prompts import PromptsTab, Words
@@ -71,18 +71,27 @@ def _create_form(base: gr.Dropdown, prompts: PromptsTab, dataset: gr.Dropdown, e
     why = html_block(preset_note(FIRST_PRESET, base.value), elem_id="train-why")
     base.render()
     name = gr.Textbox("", label="Name of the run", placeholder="gnome, first try", elem_id="train-name", max_length=40)
+    field = CONFIGS[DEFAULT_METHOD].model_fields["method"]
+    titles = [(title, key) for key, title in TITLES.items()]
+    method = gr.Dropdown(titles, value=DEFAULT_METHOD, label=field.title, info=field.description, elem_id="train-method", interactive=True)
     with gr.Row(elem_classes="sd-fields"):
-        basic = controls_of(LoraConfig, "basic", prefix="train")
+        basic = controls_of_any(list(CONFIGS.values()), "basic", prefix="train")
     with gr.Accordion("Expert", open=False, elem_id="train-expert"), gr.Row(elem_classes="sd-fields"):
-        expert = controls_of(LoraConfig, "expert", prefix="train")
-    form = Form({**basic, **expert})
+        expert = controls_of_any(list(CONFIGS.values()), "expert", prefix="train")
+    form = Form({"method": method, **basic, **expert})
     rate = html_block(elem_id="train-rate")
 
-    for control, value in zip(form.inputs, defaults(form, LoraConfig, presets[FIRST_PRESET].config), strict=True):
-        control.value = value
-    preset.input(friendly(apply_preset, tuple(form.controls)), preset, form.inputs, **quick())
+    names = tuple(form.controls)
+    first = presets[FIRST_PRESET].config
+    shown = CONFIGS[str(first["method"])].model_fields
+    for name_of, control in form.controls.items():
+        control.visible = True if name_of in shown else "hidden"
+        control.value = first.get(name_of, shown[name_of].default) if name_of in shown else control.value
+    preset.input(friendly(apply_preset, names), preset, form.inputs, **quick())
+    method.input(friendly(apply_method, names), [preset, method], form.inputs, **quick())
+    method.change(friendly(show_fields, names), method, form.inputs, **silent())
     gr.on([preset.change, base.change], preset_note, [preset, base], why, **silent())
-    rates = [form.controls["learning_rate"], form.controls["alpha"], form.controls["rank"]]
+    rates = [form.controls[key] for key in ("method", "kind", "learning_rate", "alpha", "rank")]
     gr.on([control.change for control in rates], effective_rate, rates, rate, **live())
     facts: list[Control] = [dataset, prompts.token, prompts.class_word, prompts.train]
     gr.on([control.change for control in facts], friendly(summarise, engine), facts, summary, **live())
@@ -110,8 +119,22 @@ def _create_watch(engine: Engine, run: gr.Dropdown, timer: gr.Timer) -> gr.Butto
 
 def apply_preset(names: Sequence[str], preset: str) -> list[object]:
     """Values for the form: a preset's, and the defaults for what it leaves open."""
-    config = training_preset(preset).config
-    return [config.get(name, LoraConfig.model_fields[name].default) for name in names]
+    return _values(names, training_preset(preset).config)
+
+
+def apply_method(names: Sequence[str], preset: str | None, method: str) -> list[object]:
+    """Values for the form when another method is chosen: the preset's as far as they hold for it, and its defaults."""
+    return _values(names, adapted(training_preset(preset or FIRST_PRESET).config, method))
+
+
+def show_fields(names: Sequence[str], method: str) -> list[object]:
+    """The method's own settings are there, the others' are not."""
+    return [gr.update(visible=True if name in CONFIGS[method].model_fields else "hidden") for name in names]
+
+
+def _values(names: Sequence[str], config: Mapping[str, Any]) -> list[object]:
+    fields = CONFIGS[config.get("method", DEFAULT_METHOD)].model_fields
+    return [config.get(name, fields[name].default) if name in fields else gr.skip() for name in names]
 
 
 def preset_note(preset: str | None, base_model: str | None) -> str:
@@ -128,12 +151,13 @@ def preset_note(preset: str | None, base_model: str | None) -> str:
     return note + (f'<p class="sd-why">{esc(offered.facts)}</p>' if offered else "")
 
 
-def effective_rate(learning_rate: float | None, alpha: float | None, rank: float | None) -> str:
-    """learning rate x alpha / rank, which can be compared between ranks."""
-    if not learning_rate or not alpha or not rank:
+def effective_rate(method: str, kind: str, learning_rate: float | None, alpha: float | None, rank: float | None) -> str:
+    """learning rate x alpha / rank, which can be compared between ranks; nothing where there is no rank."""
+    if not learning_rate or not alpha or not rank or "rank" not in CONFIGS[method].model_fields:
         return ""
-    rate = learning_rate * alpha / rank
-    return f'<p class="sd-why">Effective learning rate: <strong>{rate:.3g}</strong> (learning rate x alpha / rank)</p>'
+    divisor, words = (rank**0.5, "root of rank") if kind == "rslora" else (rank, "rank")
+    rate = learning_rate * alpha / divisor
+    return f'<p class="sd-why">Effective learning rate: <strong>{rate:.3g}</strong> (learning rate x alpha / {words})</p>'
 
 
 def summarise(engine: Engine, dataset_id: str | None, token: str, class_word: str, train: str) -> str:
@@ -154,8 +178,9 @@ def start_run(
 ) -> Any:  # noqa: ANN401  an update of Gradio's  # fmt: skip
     """Queue a run with the page's words and settings; the run's list opens at it."""
     words, (preset, name, *settings) = Words(*given[:5]), given[5:]
+    chosen = dict(zip(names, settings, strict=True))
     changes = {
-        **dict(zip(names, settings, strict=True)),
+        **{name: value for name, value in chosen.items() if name in CONFIGS[str(chosen["method"])].model_fields},
         "dataset": dataset_id or "",
         "base_model": access.base(base_model),
         "token": words.token,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from sdplay.data import Dataset, Example, ReportLine
+from sdplay.data import Dataset, Example, ReportLine, view_path
 from sdplay.hub import MINI
 from sdplay.sample_sets import Sample, gallery_path
 from sdplay.ui.files import file_url
@@ -76,7 +76,9 @@ def _sample_card(sample: Sample) -> str:
 def _card(dataset_id: str, example: Example) -> str:
     keys = f'data-dataset="{esc(dataset_id)}" data-key="{esc(example.key)}"'
     notes = "".join(f"<small>{esc(note)}</small>" for note in example.notes)
-    image = picture(file_url("datasets", dataset_id, example.path.name, width=160), example.caption or example.source)
+    shown = view_path(example.path) if example.mask else example.path
+    notes += "<small>Has a mask: with Masked loss on, what is red here is not learned.</small>" if example.mask else ""
+    image = picture(file_url("datasets", dataset_id, shown.name, width=160), example.caption or example.source)
     return (
         f'<div class="sd-item"><div class="sd-thumb">{image}'
         f'<button type="button" class="sd-remove" title="Take this picture out" aria-label="Take out {esc(example.source)}" '

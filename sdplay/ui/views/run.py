@@ -150,11 +150,7 @@ def run_details(row: RunRow) -> str:
         for artifact in row.state.artifacts
     )
     values = "".join(f"<dt>{esc(key)}</dt><dd>{esc(_plain(value))}</dd>" for key, value in settings.items() if value not in ("", None))
-    note = (
-        "<p>The first is for diffusers, the one for kohya's layout for A1111, ComfyUI and their relatives.</p>"
-        if files
-        else "<p>No file yet: it is written when the run ends.</p>"
-    )
+    note = f"<p>{esc(_readers(row))}</p>" if files else "<p>No file yet: it is written when the run ends.</p>"
     return (
         f'<div class="sd-card"><h3>Files</h3><ul class="sd-files">{files}</ul>{note}'
         f'<details><summary>Settings ({count_of(len(settings), "value")})</summary><dl class="sd-settings">{values}</dl></details></div>'
@@ -190,6 +186,17 @@ def _held_out(state: RunState) -> str:
 
 def _took(state: RunState) -> str:
     return f"took {duration(state.ended_at - state.started_at)}" if state.ended_at > state.started_at > 0 else ""
+
+
+def _readers(row: RunRow) -> str:
+    """Which programs can do something with a run's files."""
+    layout = row.state.artifacts[0].format
+    if layout.startswith("full"):
+        return "Works in sdplay; for other programs merge it: sdplay export RUN --merge."
+    if layout == "embedding":
+        return "For diffusers, A1111, ComfyUI and their relatives; the last two call the word by the file's name."
+    first = "The first is for diffusers" if layout.startswith("diffusers") else "The first is for peft"
+    return f"{first}, the one in kohya's layout for A1111, ComfyUI and their relatives."
 
 
 def _plain(value: object) -> str:

@@ -1,0 +1,161 @@
+"""What a run learns from: pictures as latents in buckets, the texts they may be shown with, and which come when.
+
+The order of the pictures comes from generators seeded by (seed, epoch), so a resumed run goes on in place.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from sdplay import buckets, losses, templates
+from sdplay.cache import Latents, encode_examples, encode_texts, latent_area
+from sdplay.config import TrainConfig
+from sdplay.data import Example
+from sdplay.diffusion.objective import AnyObjective, step_generator
+from sdplay.errors import DataError
+from sdplay.events import Note, Phase
+from sdplay.families import Conditioning, checked_size
+from sdplay.job import Hooks, Job
+from sdplay.methods import Trainable
+from sdplay.prior import ClassSource, Prior, prepare_prior
+
+ORDER, VALIDATION = buckets.ORDER, 1002
+"""Streams of random numbers beside the micro-batches of a step, which are numbered from 0."""
+SMALLEST_SET_WITH_VALIDATION = 8
+
+
+@dataclass(frozen=True)
+class Bucket:
+    """Pictures that are shown at one size."""
+
+    latents: Latents
+    pictures: list[int]
+    """For each row of the latents, which picture it is."""
+    areas: Tensor | None
+    """(N, 1, h, w) how much each latent counts; None: all alike."""
+
+
+@dataclass(frozen=True)
+class Material:
+    """What the loop draws batches from."""
+
+    train: list[Bucket]
+    """One, with all pictures in order, unless the run has several sizes."""
+    held_out: list[Bucket]
+    captions: list[list[str]]
+    """For each training picture every text it may be shown with."""
+    held_out_captions: list[str]
+    conditioning: dict[str, Conditioning]
+    """Of every text, as the base reads it; empty where the method changes what texts mean."""
+    objective: AnyObjective
+    prior: Prior | None
+
+    def rows_at(self, position: int, config: TrainConfig) -> tuple[Bucket, list[int]]:
+        """The bucket of the batch at a position of the run, and which of its rows."""
+        if config.bucketing == "off" and not config.resolutions:
+            count, only = config.batch_size, self.train[0]
+            return only, indices_of(position * count, count, num_examples=len(only.pictures), seed=config.seed)
+        counts = [len(bucket.pictures) for bucket in self.train]
+        index, rows = buckets.batch_at(position, counts, config.batch_size, seed=config.seed)
+        return self.train[index], rows
+
+    def draw_caption(self, picture: int, dropout: float, random: torch.Generator) -> str:
+        """One of the picture's texts, or none for a share `dropout` of the draws."""
+        dropped, choice = torch.rand(2, generator=random).tolist()
+        choices = self.captions[picture]
+        return "" if dropped < dropout else choices[int(choice * len(choices))]
+
+
+def prepare_material(job: Job, hooks: Hooks, trainable: Trainable) -> Material:
+    """Split off the held-out pictures; compute or read latents and text embeddings."""
+    config = job.config
+    sides = [checked_size(job.parts, side) for side in config.resolutions or (config.resolution,)]
+    held_out, train_examples = split(job.examples, config.validation_share, config.seed)
+    captions = [texts_for(example.caption, config) for example in train_examples]
+    held_out_captions = [texts_for(example.caption, config)[0] for example in held_out]
+    if config.masked_loss == "mask":
+        hooks.emit(Note(text=_about_masks(train_examples)))
+    source = ClassSource(
+        dataset=job.class_examples,
+        cache_folder=job.cache_folder,
+        size=sides[0],
+        on_progress=lambda name, done, total: hooks.emit(Phase(name=name, done=done, total=total)),
+        stop_requested=hooks.stop_requested,
+    )
+    prior = prepare_prior(config, job.parts, job.family, source)
+    texts = ["", *held_out_captions, *(text for choices in captions for text in choices), *([prior.text] if prior else [])]
+    return Material(
+        train=_encoded(job, train_examples, sides, say=_say(hooks, "encoding pictures")),
+        held_out=_encoded(job, held_out, sides[:1], say=_say(hooks, "encoding pictures")),
+        captions=captions,
+        held_out_captions=held_out_captions,
+        conditioning=encode_texts(
+            [] if trainable.changes_text else texts,
+            job.parts,
+            job.family,
+            folder=job.cache_folder / "text",
+            on_progress=_say(hooks, "encoding text"),
+        ),
+        objective=losses.prepared_objective(job.family.objective(job.parts), config),
+        prior=prior,
+    )
+
+
+def split(examples: Sequence[Example], share: float, seed: int) -> tuple[list[Example], list[Example]]:
+    """(held out, trained on). The choice depends on the pictures and the seed, not on their order."""
+    if not examples:
+        raise DataError("The data set has no pictures.", "Add at least one, better 10 to 20.")
+    count = round(share * len(examples)) if len(examples) >= SMALLEST_SET_WITH_VALIDATION else 0
+    by_key = sorted(examples, key=lambda example: example.key)
+    order = torch.randperm(len(by_key), generator=step_generator(seed, 0, VALIDATION)).tolist()
+    chosen = {by_key[index].key for index in order[:count]}
+    return [example for example in by_key if example.key in chosen], [example for example in by_key if example.key not in chosen]
+
+
+def texts_for(caption: str, config: TrainConfig) -> list[str]:
+    """Every text a picture may be shown with, from all templates."""
+    values = templates.Values(token=config.token, class_word=config.class_word, caption=caption, style=config.token)
+    return [text for template in config.caption_templates for text in templates.expand_all(template, values)]
+
+
+def indices_of(first: int, count: int, *, num_examples: int, seed: int) -> list[int]:
+    """Which pictures come at positions first ... first + count - 1 of the endless sequence of shuffled epochs."""
+    chosen = []
+    for position in range(first, first + count):
+        epoch, within = divmod(position, num_examples)
+        order = torch.randperm(num_examples, generator=step_generator(seed, epoch, ORDER))
+        chosen.append(int(order[within]))
+    return chosen
+
+
+def _encoded(job: Job, examples: Sequence[Example], sides: Sequence[int], *, say: Callable[[int, int], None]) -> list[Bucket]:
+    """The pictures at each size that the config wants them at."""
+    config, parts = job.config, job.parts
+    sizes = [(example.width, example.height) for example in examples]
+    unit = math.lcm(2 * parts.latent_factor, parts.size_multiple)
+    made = []
+    for size, chosen in buckets.by_size(sizes, sides, unit=unit, square=config.bucketing == "off").items():
+        of_size = [examples[index] for index in chosen]
+        latents = encode_examples(of_size, parts, job.family, size=size, folder=job.cache_folder / "latents", on_progress=say)
+        masks = [latent_area(example, size, parts.latent_factor) for example in of_size] if config.masked_loss == "mask" else []
+        made.append(Bucket(latents, chosen, losses.weighted_areas(masks, config) if masks else None))
+    return made
+
+
+def _say(hooks: Hooks, name: str) -> Callable[[int, int], None]:
+    return lambda done, total: hooks.emit(Phase(name=name, done=done, total=total))
+
+
+def _about_masks(examples: Sequence[Example]) -> str:
+    """A sign that masks are used. Raises DataError if there is none."""
+    count = sum(example.mask is not None for example in examples)
+    if not count:
+        raise DataError(
+            "Masked loss is on, but no picture has a mask.", "Add pictures with transparency or mask files, or set Masked loss to off."
+        )
+    return f"Masked loss: {count} of {len(examples)} pictures have a mask."
