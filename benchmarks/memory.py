@@ -8,24 +8,23 @@ from __future__ import annotations
 import argparse
 import json
 import tempfile
-from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
 from sdplay import footprint, single_file
-from sdplay.config import LoraConfig
 from sdplay.families import family
 from sdplay.hub import Base
-from sdplay.plan import MemoryPlan, full_plan, memory_plan
+from sdplay.methods import parse_train_config
+from sdplay.plan import memory_plan
 from sdplay.quiet import quiet_environment, quiet_libraries
 
 ROWS = (("Stable Diffusion 1.5", "sd15", 512, 1), ("Stable Diffusion 1.5", "sd15", 512, 4), ("Stable Diffusion 2.1", "sd2", 768, 1),
         ("Stable Diffusion XL", "sdxl", 1024, 1), ("Stable Diffusion 3 Medium", "sd3-medium", 1024, 1))  # fmt: skip
-COLUMNS: dict[str, Callable[[Base, LoraConfig], MemoryPlan]] = {
-    "LoRA rank 8": lambda base, config: memory_plan(base, config, "bfloat16"),
-    "LoRA, gradient checkpointing": lambda base, config: memory_plan(base, config, "bfloat16", gradient_checkpointing=True),
-    "full, AdamW": lambda base, config: full_plan(base, config, "bfloat16"),
-    "full, AdamW, gradient checkpointing": lambda base, config: full_plan(base, config, "bfloat16", gradient_checkpointing=True),
+COLUMNS: dict[str, dict[str, object]] = {
+    "LoRA rank 8": {"method": "lora", "rank": 8},
+    "LoRA, gradient checkpointing": {"method": "lora", "rank": 8, "gradient_checkpointing": "on"},
+    "full, AdamW": {"method": "dreambooth"},
+    "full, AdamW, gradient checkpointing": {"method": "dreambooth", "gradient_checkpointing": "on"},
 }
 
 
@@ -50,12 +49,12 @@ def main() -> None:
 
 def measure(title: str, layout: str, size: int, batch_size: int) -> dict[str, object]:
     """Every plan of a row, in bytes, and its operations."""
-    config = LoraConfig(base_model=title, resolution=size, batch_size=batch_size, rank=8)
+    shared = {"resolution": size, "batch_size": batch_size}
     with tempfile.TemporaryDirectory() as folder:
         chosen = single_file.layouts()[layout]
         single_file.write_layout(layout, Path(folder), chosen["scheduler"])
         base = Base(title, Path(folder), str(chosen["family"]), "")
-        plans = {name: plan(base, config) for name, plan in COLUMNS.items()}
+        plans = {name: memory_plan(base, parse_train_config({**shared, **values}), "bfloat16") for name, values in COLUMNS.items()}
         network = family(base.family)
         parts = footprint.without_numbers(base, network, "float32")
         flop = footprint.forward_flop(parts, network, footprint.MicroBatch(batch_size, size, bfloat16=False))
@@ -70,7 +69,7 @@ def measure(title: str, layout: str, size: int, batch_size: int) -> dict[str, ob
 
 
 def markdown(row: dict[str, object]) -> str:
-    """One line of the table: total, and in brackets frozen weights + what a step holds."""
+    """One line of the table: total, and in brackets the base's weights + what a step holds."""
     cells = [_cell(plan) for plan in row["plans"].values()]  # type: ignore[attr-defined]
     flops = [f"{float(str(row[key])) / 1e12:.2f}" for key in ("forward_flop", "lora_step_flop")]
     return f"| {row['base']}, {row['size']} px, batch {row['batch_size']} | {' | '.join([*cells, *flops])} |"

@@ -113,6 +113,10 @@ class MicroBatch:
     """Side in px."""
     bfloat16: bool
     """Whether arithmetic is in bfloat16, as `device.autocast` chooses on GPUs."""
+    passes: int = 1
+    """Predictions whose errors are added up before the backward pass: two with prior preservation."""
+    learns_text: bool = False
+    """Whether the texts are encoded in the step, with gradients, and not read from the cache."""
 
 
 def without_numbers(base: Base, family: Family, precision: str) -> Parts:
@@ -156,20 +160,21 @@ def checkpoint_gradients(parts: Parts) -> None:
     parts.denoiser.enable_gradient_checkpointing(again)
 
 
-def weight_bytes(parts: Parts) -> tuple[dict[str, int], int]:
-    """Bytes of the frozen weights by network, and of all that learn."""
-    networks = {"denoiser": parts.denoiser, "vae": parts.pipeline.vae, **parts.text_encoders}
-    frozen = {
-        name: sum(_num_bytes(tensor) for tensor in (*network.parameters(), *network.buffers()) if not tensor.requires_grad)
-        for name, network in networks.items()
-    }
-    return frozen, sum(_num_bytes(parameter) for network in networks.values() for parameter in _trained(network))
+def weight_bytes(parts: Parts) -> dict[str, int]:
+    """Bytes of the weights and buffers by network."""
+    return {name: sum(map(_num_bytes, (*network.parameters(), *network.buffers()))) for name, network in networks(parts).items()}
+
+
+def networks(parts: Parts) -> dict[str, nn.Module]:
+    """All that is on the card while training: nothing is moved off it."""
+    return {"denoiser": parts.denoiser, "vae": parts.pipeline.vae, **parts.text_encoders}
 
 
 def predicted_step(parts: Parts, family: Family, batch: MicroBatch, *, times: int = 1) -> Step:
     """What a step would hold. `parts` are from `without_numbers`, perhaps with a method attached, and are used up."""
     with _fake(parts), CudaPrecision() if batch.bfloat16 else nullcontext():
-        return measure(step_of(parts, family, batch), list(_trained(parts.denoiser)), times=times)
+        trained = [parameter for network in networks(parts).values() for parameter in _trained(network)]
+        return measure(step_of(parts, family, batch), trained, times=times)
 
 
 def forward_flop(parts: Parts, family: Family, batch: MicroBatch) -> int:
@@ -190,13 +195,20 @@ def step_of(parts: Parts, family: Family, batch: MicroBatch) -> Callable[[], Ten
     shape = (batch.count, parts.latent_channels, side, side)
     parts.grey_latents[side, side] = torch.zeros(1, *shape[1:])
 
-    def loss() -> Tensor:
+    def error() -> Tensor:
         x_t, target = (torch.zeros(shape).contiguous(memory_format=torch.channels_last) for _ in range(2))
         t, geometry = torch.zeros(batch.count), torch.zeros(batch.count, 6)
-        conditioning = Conditioning(**{name: tensor.clone() for name, tensor in text.tensors().items()})
+        if batch.learns_text:
+            conditioning = family.encode_prompts(parts, [""] * batch.count)
+        else:
+            conditioning = Conditioning(**{name: tensor.clone() for name, tensor in text.tensors().items()})
         with torch.autocast("cpu", dtype=torch.bfloat16) if batch.bfloat16 else nullcontext():
             predicted = family.predict(parts, x_t, t, conditioning, geometry)
         return per_sample_loss(predicted, target).mean()
+
+    def loss() -> Tensor:
+        first, *others = (error() for _ in range(batch.passes))
+        return sum(others, first)
 
     return loss
 
