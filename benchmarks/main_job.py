@@ -49,7 +49,10 @@ def measure(folder: Path, train_steps: int) -> dict[str, float]:
     engine = Engine(open_workspace(folder))
     preset, prompts = training_preset("style"), engine.prompt_set("mini-style")
     dataset = engine.sample_dataset("fxemoji-style")
-    changes = {"dataset": dataset.id, "token": "fxemoji", "steps": train_steps, "sample_prompts": [], "batch_size": 4, "validate_every": 0}
+    changes = {
+        "dataset": dataset.id, "token": "fxemoji", "steps": train_steps, "sample_prompts": [], "batch_size": 4, "validate_every": 0,
+        "targets": "attention",
+    }  # fmt: skip
     run_id = engine.submit(compose_training(preset, prompts, changes), name="bench")
     state = engine.wait(run_id)
     assert state.status == "finished", state.message
