@@ -23,6 +23,7 @@ from sdplay.config import GenerateConfig, parse_assignment
 from sdplay.errors import ConfigError, SdplayError
 from sdplay.progress import watch_comparison, watch_run
 from sdplay.quiet import quiet_environment
+from sdplay.ui.views.text import megabytes
 from sdplay.workspace import open_workspace
 
 if TYPE_CHECKING:
@@ -344,7 +345,7 @@ def do_export(arguments: argparse.Namespace) -> int:
     else:
         path = engine.export(arguments.run, arguments.out, layout=arguments.format)
     files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
-    print(f"{path} ({sum(file.stat().st_size for file in files) / 2**20:.2f} MB)")
+    print(f"{path} ({megabytes(sum(file.stat().st_size for file in files))})")
     engine.close()
     return 0
 
@@ -425,7 +426,7 @@ def _report_end(engine: Engine, run_id: str, state: RunState, *, as_json: bool) 
     else:
         print(f"{run_id} {state.status} at step {state.step}.")
         for artifact in state.artifacts:
-            print(f"{folder / artifact.file} ({artifact.num_bytes / 2**20:.2f} MB)")
+            print(f"{folder / artifact.file} ({megabytes(artifact.num_bytes)})")
     engine.close()
     return 0 if state.status in ("finished", "stopped") else EXIT_FAILED
 

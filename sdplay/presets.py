@@ -27,6 +27,8 @@ class TrainingPreset(BaseModel):
     why: str
     needs: str
     """What it takes: device and time."""
+    place: int
+    """Where it stands in the list: what a newcomer needs first comes first."""
     base_models: tuple[str, ...] = ()
     """Bases it was tuned on; empty: any."""
     prompt_sets: dict[str, str] = {}
@@ -39,9 +41,9 @@ class TrainingPreset(BaseModel):
 
 
 def load_training_presets(folder: Path = PRESETS / "training") -> dict[str, TrainingPreset]:
-    """Every shipped preset by its file's name; those for the embedded base come first."""
+    """Every shipped preset by its file's name, in the order of their places."""
     presets = {path.stem: TrainingPreset.model_validate(yaml.safe_load(path.read_text())) for path in sorted(folder.glob("*.yaml"))}
-    return dict(sorted(presets.items(), key=lambda entry: not entry[1].base_models))
+    return dict(sorted(presets.items(), key=lambda entry: entry[1].place))
 
 
 def training_preset(name: str) -> TrainingPreset:
