@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 import yaml
 
-from sdplay import __version__
+from sdplay import __version__, experiment_command
 from sdplay.config import GenerateConfig, parse_assignment
 from sdplay.errors import ConfigError, SdplayError
 from sdplay.progress import watch_comparison, watch_run
@@ -87,6 +87,9 @@ def build_parser() -> argparse.ArgumentParser:
     show.add_argument("run")
     _add_generate(command("generate", do_generate, "draw pictures", json_too=True))
     _add_compare(command("compare", do_compare, "draw a grid: columns x prompts x seeds", json_too=True))
+    experiment_command.add_arguments(
+        command("experiment", experiment_command.do_experiment, "trainings that differ in one thing, and their comparison", json_too=True)
+    )
     command("bases", do_bases, "list the base models that are offered, with size and licence", json_too=True)
     export = command("export", do_export, "write what a run learned as a .safetensors file for other programs")
     export.add_argument("run", help="RUN, RUN@STEP or FILE; with --merge also RUN:0.8+FILE:0.5")
@@ -167,7 +170,7 @@ def do_demo(arguments: argparse.Namespace) -> int:
     state = watch_run(engine, run_id)
     if state.status != "finished":
         return EXIT_FAILED
-    prompts = [expand_one(text, Values(token=sample.token, style=sample.token), 0) for text in prompt_set.sample[:DEMO_PROMPTS]]
+    prompts = [expand_one(text, Values(token=sample.token, style=sample.token), 0) for text in prompt_set.prompts("compare")[:DEMO_PROMPTS]]
     columns = ["base", f"{run_id}@{state.checkpoints[0]}", run_id] if len(state.checkpoints) > 1 else ["base", run_id]
     comparison_id = engine.compare({"columns": columns, "prompts": prompts, "seeds": [1, 2], "drawing": {"guidance_scale": 3.0}})
     folder = _finished_comparison(engine, comparison_id, arguments.out)

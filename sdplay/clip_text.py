@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -35,16 +36,33 @@ def penultimate(parts: Parts, name: str, texts: Sequence[str]) -> tuple[Tensor, 
 
 def count_tokens(folder: Path, texts: Sequence[str]) -> list[TokenCount]:
     """Needs the tokenizer's files only."""
-    tokenizer = CLIPTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True)
+    tokenizer = _tokenizer(folder)
     limit = tokenizer.model_max_length - 2
     counted = []
     for text in texts:
-        tokens = tuple(token.replace("</w>", " ").strip() for token in tokenizer.tokenize(text))
-        counted.append(TokenCount(tokens[:limit], tokens[limit:], limit))
+        raw = tokenizer.tokenize(text)
+        tokens = tuple(token.replace("</w>", " ").strip() for token in raw)
+        counted.append(TokenCount(tokens[:limit], tokens[limit:], limit, tuple(token.endswith("</w>") for token in raw)))
     return counted
 
 
 def ordinary_words(folder: Path) -> set[str]:
     """CLIP numbers its tokens by how common they are: the first four fifths of the whole words are ordinary."""
-    vocabulary = CLIPTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True).get_vocab()
+    vocabulary = _tokenizer(folder).get_vocab()
     return {token.removesuffix("</w>") for token, index in vocabulary.items() if token.endswith("</w>") and index < 0.8 * len(vocabulary)}
+
+
+def vocabulary(folder: Path) -> dict[str, int]:
+    """Every token with its number; `</w>` marks one that ends a word. Single signs come first, then what is common, then what is rare."""
+    return dict(_tokenizer(folder).get_vocab())
+
+
+def tokens_of(folder: Path, text: str) -> list[str]:
+    """A text as tokens of `vocabulary`."""
+    return [str(token) for token in _tokenizer(folder).tokenize(text)]
+
+
+@lru_cache(maxsize=4)
+def _tokenizer(folder: Path) -> CLIPTokenizer:
+    """Reading 49,000 tokens takes a moment, and the page asks at every key."""
+    return CLIPTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True)

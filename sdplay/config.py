@@ -18,6 +18,8 @@ Level = Literal["basic", "expert", "hidden"]
 ConfigT = TypeVar("ConfigT", bound="Config")
 
 Text = Annotated[str, StringConstraints(strip_whitespace=True, max_length=1000)]
+Template = Annotated[str, StringConstraints(strip_whitespace=True, max_length=4000)]
+"""A prompt template; wildcards are spelt out in it."""
 
 
 def setting(
@@ -53,10 +55,14 @@ class TrainConfig(Config):
     )
     token: Text = setting("", "Trigger word", "The made-up word that will call what was learned.", level="hidden", max_length=60)
     class_word: Text = setting("", "Class", "What kind of thing it is, in one word: dog, fox, vase.", level="hidden", max_length=60)
-    caption_templates: tuple[Text, ...] = setting(
+    caption_templates: tuple[Template, ...] = setting(
         ("{caption}",), "Training templates", "The text that training sees for a picture.", level="hidden", min_length=1, max_length=20
     )
-    sample_prompts: tuple[Text, ...] = setting(
+    template_weights: tuple[Annotated[float, Field(gt=0, le=100)], ...] = setting(
+        (), "Template weights", "How often each training template is drawn beside the others. Empty: by how many texts it makes.",
+        level="hidden", max_length=20,
+    )  # fmt: skip
+    sample_prompts: tuple[Template, ...] = setting(
         (), "Sample prompts", "Drawn at step 0 and again as training goes on, always with the same seeds.", level="hidden", max_length=24
     )
     negative_prompt: Text = setting("", "Negative prompt", "What the samples should not show.", level="hidden")
@@ -205,6 +211,11 @@ class TrainConfig(Config):
 
     def check(self) -> None:
         """What one field alone cannot say. A method's config adds to it. Raises ConfigError."""
+        if self.template_weights and len(self.template_weights) != len(self.caption_templates):
+            raise ConfigError(
+                f"There are {len(self.template_weights)} weights for {len(self.caption_templates)} training templates.",
+                "Give each template one, or none.",
+            )
         if self.warmup_steps >= self.steps:
             raise ConfigError(f"The warm-up ({self.warmup_steps} steps) is as long as the run ({self.steps}).", "Lower Warm-up steps.")
         if self.optimizer == "schedule_free" and self.ema_decay:

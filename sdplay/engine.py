@@ -34,10 +34,12 @@ from sdplay.config import CompareConfig, GenerateConfig, TrainConfig, WordsConfi
 from sdplay.data import Dataset, DatasetStore
 from sdplay.errors import Cancelled, ConfigError, DataError, RunError
 from sdplay.events import RunState
+from sdplay.experiments import Experiments
 from sdplay.methods import parse_train_config
 from sdplay.prompt_sets import PromptSet, load_prompt_sets, save_prompt_set
 from sdplay.runs import Run, RunFollower, create_run, list_runs, open_run
 from sdplay.sample_sets import Sample, load_samples
+from sdplay.wildcards import load_wildcards, resolve
 from sdplay.worker import Worker
 from sdplay.workspace import PRESETS, Workspace, slug
 
@@ -45,6 +47,7 @@ if TYPE_CHECKING:
     from sdplay.families import Family, Parts, TokenCount
     from sdplay.formats import Report
     from sdplay.plan import MemoryPlan, Precision
+    from sdplay.trigger import TriggerReport
 
 MAX_CELLS = 400
 
@@ -65,6 +68,7 @@ class Engine:
         self.workspace = workspace
         self.datasets = DatasetStore(workspace.datasets)
         self.device_label = ""
+        self.experiments = Experiments(self, workspace.experiments)
         self._worker = Worker(self.datasets, workspace.cache)
         self._cancelled: set[str] = set()
         self._followers: dict[str, RunFollower] = {}
@@ -74,7 +78,7 @@ class Engine:
 
     def submit(self, values: Mapping[str, object], *, name: str = "") -> str:
         """Check a training config and queue it. Returns the run's id. Raises SdplayError; then nothing was written."""
-        config = parse_train_config(values)
+        config = parse_train_config(self._spelt_out(values))
         check_train_config(config)
         dataset = self.datasets.open(config.dataset)
         if not dataset.examples:
@@ -294,6 +298,18 @@ class Engine:
             raise ConfigError(f"There is no prompt set {name!r}.", f"Choose one of: {', '.join(sets)}.")
         return sets[name]
 
+    def prompts_of(self, name: str) -> list[str]:
+        """What comparisons draw of a prompt set: templates with their wildcards spelt out. Raises ConfigError or TemplateError."""
+        return [self.resolve(prompt) for prompt in self.prompt_set(name).prompts("compare")]
+
+    def resolve(self, template: str) -> str:
+        """A template with its wildcards spelt out. Raises TemplateError."""
+        return resolve(template, self.wildcards()) if "__" in template else template
+
+    def wildcards(self) -> dict[str, tuple[str, ...]]:
+        """The shipped wildcards and the user's own; the user's win."""
+        return load_wildcards([PRESETS / "wildcards", self.workspace.wildcards])
+
     def save_prompt_set(self, prompt_set: PromptSet) -> Path:
         """Keep a prompt set under its name. Raises ConfigError."""
         return save_prompt_set(self.workspace.prompts, prompt_set)
@@ -304,6 +320,14 @@ class Engine:
 
         base = hub.find_base(base_model)
         return templates.token_warning(token, family(base.family).ordinary_words(base.folder))
+
+    def judge_trigger(self, base_model: str, word: str) -> TriggerReport:
+        """What a trigger word is made of for a base, and better ones. Raises ModelError."""
+        from sdplay.clip_text import tokens_of, vocabulary
+        from sdplay.trigger import judge
+
+        folder = hub.find_base(base_model).folder
+        return judge(word, vocabulary(folder), lambda text: tokens_of(folder, text))
 
     def wait(self, run_id: str, *, tick: Callable[[RunState], None] | None = None, seconds: float = 0.2) -> RunState:
         """Block until a run has ended; `tick` sees its state every `seconds`."""
@@ -326,6 +350,15 @@ class Engine:
     def close(self) -> None:
         """End the worker after what it is doing; a training run is asked to stop and keeps a checkpoint."""
         self._worker.close()
+
+    def _spelt_out(self, values: Mapping[str, object]) -> dict[str, object]:
+        """A training config's values with the wildcards spelt out: a run does not change when a file does."""
+        spelt = dict(values)
+        for key in ("caption_templates", "sample_prompts"):
+            given = values.get(key)
+            if isinstance(given, Sequence) and not isinstance(given, str):
+                spelt[key] = [self.resolve(text) if isinstance(text, str) else text for text in given]
+        return spelt
 
     def _adapter_column(self, text: str) -> tuple[Column, Path]:
         column = parse_column(text, self.workspace)

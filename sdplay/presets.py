@@ -66,11 +66,14 @@ def compose_training(preset: TrainingPreset, prompt_set: PromptSet, changes: Map
     """A training config's values: the preset's, then the prompt set's, then the user's changes."""
     values: dict[str, object] = {
         **adapted(preset.config, str(changes.get("method") or preset.config.get("method", DEFAULT_METHOD))),
-        "caption_templates": list(prompt_set.train),
-        "sample_prompts": list(prompt_set.sample),
+        "caption_templates": prompt_set.caption_templates,
+        "template_weights": prompt_set.template_weights,
+        "sample_prompts": prompt_set.prompts("sample"),
         "negative_prompt": prompt_set.negative,
         **changes,
     }
+    if "caption_templates" in changes and "template_weights" not in changes:
+        values["template_weights"] = []
     if not values.get("token"):
         values["token"] = DEFAULT_TOKEN
     return values

@@ -17,6 +17,7 @@ from torch import Tensor
 from sdplay.config import GenerateConfig
 from sdplay.families import DrawRequest, Family, Parts, batch, checked_size
 from sdplay.formats import AdapterFile, attached
+from sdplay.templates import split_negative
 from sdplay.workspace import write_atomically
 
 BATCH = 8
@@ -30,7 +31,13 @@ class Shot:
     """One picture to draw."""
 
     prompt: str
+    """May end in ` --n ` and a negative of its own, which replaces the drawing's."""
     seed: int
+
+    def texts(self, negative: str) -> tuple[str, str]:
+        """(prompt, negative), where `negative` is the drawing's."""
+        prompt, own = split_negative(self.prompt)
+        return prompt, own or negative
 
 
 def never() -> bool:
@@ -50,15 +57,16 @@ def draw(
 ) -> Iterator[Image.Image]:
     """One picture per shot, in order, with whatever is on the base. Raises Cancelled between denoising steps."""
     size = checked_size(parts, config.size)
-    texts = list(dict.fromkeys([config.negative_prompt, *(shot.prompt for shot in shots)]))
+    pairs = {shot: shot.texts(config.negative_prompt) for shot in shots}
+    texts = list(dict.fromkeys([config.negative_prompt, *(prompt for prompt, _ in pairs.values()), *(own for _, own in pairs.values())]))
     with torch.no_grad():
         encoded = dict(zip(texts, family.encode_prompts(parts, texts).rows(), strict=True))
     at_once = max(1, min(BATCH, BATCH_PX // size**2))
     for start in range(0, len(shots), at_once):
         chunk = shots[start : start + at_once]
         request = DrawRequest(
-            conditioning=batch([encoded[shot.prompt] for shot in chunk]),
-            negative=batch([encoded[config.negative_prompt]] * len(chunk)),
+            conditioning=batch([encoded[pairs[shot][0]] for shot in chunk]),
+            negative=batch([encoded[pairs[shot][1]] for shot in chunk]),
             seeds=tuple(shot.seed for shot in chunk),
             steps=config.steps,
             guidance_scale=config.guidance_scale,

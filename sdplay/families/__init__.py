@@ -154,6 +154,8 @@ class TokenCount:
     cut: tuple[str, ...]
     """The tokens that do not fit."""
     limit: int
+    ends: tuple[bool, ...] = ()
+    """For each of `tokens` and then `cut`, whether a word ends with it."""
 
 
 def checked_size(parts: Parts, size: int | None) -> int:

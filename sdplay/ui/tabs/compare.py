@@ -157,7 +157,7 @@ def fill_prompts(engine: Engine, name: str, columns: list[str], token: str, clas
     settings = _settings_of(engine, columns)
     if settings:
         words = templates.Values(token=str(settings["token"]), class_word=str(settings["class_word"]), style=str(settings["token"]))
-    return "\n".join(templates.expand_one(prompt, words, 0) for prompt in engine.prompt_set(name).sample)
+    return "\n".join(templates.expand_one(prompt, words, 0) for prompt in engine.prompts_of(name))
 
 
 def add_upload(engine: Engine, path: str, columns: list[str]) -> tuple[list[str], None]:
