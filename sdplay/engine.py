@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from filelock import FileLock
 
@@ -39,6 +39,7 @@ from sdplay.methods import parse_train_config
 from sdplay.prompt_sets import PromptSet, load_prompt_sets, save_prompt_set
 from sdplay.runs import Run, RunFollower, create_run, list_runs, open_run
 from sdplay.sample_sets import Sample, load_samples
+from sdplay.styles import StyleLibrary
 from sdplay.wildcards import load_wildcards, resolve
 from sdplay.worker import Worker
 from sdplay.workspace import PRESETS, Workspace, slug
@@ -50,6 +51,7 @@ if TYPE_CHECKING:
     from sdplay.trigger import TriggerReport
 
 MAX_CELLS = 400
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,7 @@ class Engine:
         self.datasets = DatasetStore(workspace.datasets)
         self.device_label = ""
         self.experiments = Experiments(self, workspace.experiments)
+        self.styles = StyleLibrary(self)
         self._worker = Worker(self.datasets, workspace.cache)
         self._cancelled: set[str] = set()
         self._followers: dict[str, RunFollower] = {}
@@ -192,6 +195,10 @@ class Engine:
         column = parse_column(adapter, self.workspace)
         target = folder or self.workspace.pictures
         return self._worker.draw(base_model, lambda parts, family: _draw_shots(parts, family, grid, column, target)).result()
+
+    def in_worker(self, base_model: str, do: Callable[[Parts, Family], Result]) -> Future[Result]:
+        """Have something drawn by the thread that owns the base; the outcome is `do`'s result or an SdplayError."""
+        return self._worker.draw(base_model, do)
 
     def compare(self, values: Mapping[str, object]) -> str:
         """Queue a comparison grid; `values` are CompareConfig's. Returns its id. Raises SdplayError; then nothing was written."""

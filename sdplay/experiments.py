@@ -25,7 +25,7 @@ from sdplay import templates
 from sdplay.columns import BASE
 from sdplay.errors import ConfigError, RunError, SdplayError
 from sdplay.presets import DEFAULT_METHOD, DEFAULT_TOKEN, adapted, compose_training, training_preset
-from sdplay.prompt_sets import in_a_sentence, read_yaml
+from sdplay.prompt_sets import PromptSet, in_a_sentence, read_yaml
 from sdplay.workspace import PRESETS, slug, write_json
 
 if TYPE_CHECKING:
@@ -98,6 +98,8 @@ class Material:
     preset: str = "quick"
     prompt_set: str = ""
     """Empty: the preset's own."""
+    words: PromptSet | None = None
+    """In place of a named set: what is on the page."""
     base_model: str = "mini"
     config: Mapping[str, object] | None = None
     """More settings, such as the page's form holds; they stand above the preset and below the plan."""
@@ -179,6 +181,11 @@ class Experiments:
         """Ids, newest first."""
         return sorted((path.parent.name for path in self._folder.glob("*/experiment.json")), reverse=True)
 
+    def of(self, plan: str) -> Sequence[str]:
+        """Ids of the experiments of a plan, newest first."""
+        name = slug(plan, limit=40)
+        return [experiment_id for experiment_id in self.list() if experiment_id[16:-5] == name]
+
     def states(self, experiment: Experiment) -> list[RunState | None]:
         """The state of every variant's run, in order; None for one that was deleted."""
         return [self._state(run_id) for run_id in experiment.runs]
@@ -210,18 +217,23 @@ class Experiments:
         if "preset" in variant.config:
             method = str(preset.config.get("method", method))
         changes = {**adapted({"method": DEFAULT_METHOD, **(material.config or {})}, method), **own}
-        chosen = str(changes.pop("prompt_set", "") or material.prompt_set or preset.prompt_set_for(material.base_model))
+        chosen = self._words(changes.pop("prompt_set", ""), material, preset.prompt_set_for(material.base_model))
         words = {"token": material.token or DEFAULT_TOKEN, "class_word": material.class_word}
         fixed = {"dataset": material.dataset, "base_model": material.base_model}
-        return compose_training(preset, self._engine.prompt_set(chosen), {**words, **changes, **fixed})
+        return compose_training(preset, chosen, {**words, **changes, **fixed})
 
     def _prompts(self, plan: Plan, material: Material) -> Sequence[str]:
         preset = training_preset(str(plan.config.get("preset", material.preset)))
-        chosen = str(plan.config.get("prompt_set") or material.prompt_set or preset.prompt_set_for(material.base_model))
-        given = [self._engine.resolve(prompt) for prompt in plan.prompts] or self._engine.prompts_of(chosen)[:MAX_PROMPTS]
+        chosen = self._words(plan.config.get("prompt_set"), material, preset.prompt_set_for(material.base_model))
+        given = [self._engine.resolve(prompt) for prompt in (plan.prompts or chosen.prompts("compare")[:MAX_PROMPTS])]
         token = material.token or DEFAULT_TOKEN
         values = templates.Values(token=token, class_word=material.class_word, style=token)
         return list(dict.fromkeys(templates.expand_one(prompt, values, 0) for prompt in given))
+
+    def _words(self, named: object, material: Material, usual: str) -> PromptSet:
+        if not named and material.words:
+            return material.words
+        return self._engine.prompt_set(str(named or material.prompt_set or usual))
 
     def _state(self, run_id: str) -> RunState | None:
         try:

@@ -19,7 +19,7 @@ from sdplay.engine import Engine
 from sdplay.errors import RunError, SdplayError
 from sdplay.hub import MINI
 from sdplay.presets import training_preset
-from sdplay.ui import api
+from sdplay.ui import api, learning
 from sdplay.ui.access import Access
 from sdplay.ui.errors import friendly
 from sdplay.ui.files import add_file_route
@@ -27,8 +27,10 @@ from sdplay.ui.forms import Control
 from sdplay.ui.html import html_block, only_news
 from sdplay.ui.tabs import compare as compare_tab
 from sdplay.ui.tabs import dataset as dataset_tab
+from sdplay.ui.tabs import learn as learn_tab
 from sdplay.ui.tabs import prompts as prompts_tab
 from sdplay.ui.tabs import runs as runs_tab
+from sdplay.ui.tabs import tour as tour_strip
 from sdplay.ui.tabs import train as train_tab
 from sdplay.ui.tabs.events import quick, silent
 from sdplay.ui.theme import head, theme
@@ -53,6 +55,8 @@ class Page:
     train: train_tab.TrainTab
     compare: compare_tab.CompareTab
     runs: runs_tab.RunsTab
+    learn: learn_tab.LearnTab
+    tour: gr.HTML
     base: gr.Dropdown
 
     @property
@@ -76,6 +80,7 @@ def build(engine: Engine, access: Access | None = None) -> gr.Blocks:
         opened = _create_bar(engine, given, timer)
         page = _create_tabs(engine, given, timer)
         _wire_tabs(engine, page, opened)
+        learning.wire_learning(engine, given, page)
         _keep_form(engine, page)
         api.add_endpoints(engine, given)
     return blocks
@@ -125,20 +130,23 @@ def _create_tabs(engine: Engine, access: Access, timer: gr.Timer) -> Page:
         choices, value=access.base_model, label="Base model", allow_custom_value=True, elem_id="train-base", render=False, interactive=True,
         info="mini is built in and draws 64 px icons. Or any Hub id, folder in diffusers layout, or .safetensors checkpoint.",
     )  # fmt: skip
+    tour = tour_strip.create_tour()
     with gr.Tabs(elem_id="tabs", overflow_behavior="wrap") as tabs:
         with gr.Tab("1 Dataset", id="dataset", elem_id="tab-dataset"):
             dataset = dataset_tab.create_dataset_tab(engine, access, base)
         with gr.Tab("2 Prompts", id="prompts", elem_id="tab-prompts"):
             first = engine.prompt_set(training_preset(train_tab.FIRST_PRESET).prompt_set_for(access.base_model))
-            prompts = prompts_tab.create_prompts_tab(engine, dataset.picker, base, first)
+            prompts = prompts_tab.create_prompts_tab(engine, dataset.picker, base, first, timer)
         with gr.Tab("3 Train", id="train", elem_id="tab-train"):
             train = train_tab.create_train_tab(engine, access, dataset.picker, prompts, base, timer)
         with gr.Tab("4 Compare", id="compare", elem_id="tab-compare") as opened:
             compare = compare_tab.create_compare_tab(engine, access, [prompts.token, prompts.class_word], timer)
         with gr.Tab("5 Runs", id="runs", elem_id="tab-runs"):
             runs = runs_tab.create_runs_tab(engine, timer)
+        with gr.Tab("Learn", id="learn", elem_id="tab-learn"):
+            learn = learn_tab.create_learn_tab(engine, timer)
     opened.select(lambda: gr.update(choices=compare_tab.column_choices(engine)), None, compare.columns, **silent())
-    return Page(tabs, dataset, prompts, train, compare, runs, base)
+    return Page(tabs, dataset, prompts, train, compare, runs, learn, tour, base)
 
 
 def _wire_tabs(engine: Engine, page: Page, opened: tuple[gr.Button, gr.State]) -> None:

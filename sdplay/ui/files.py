@@ -30,6 +30,7 @@ _NAMES = {
     "runs": re.compile(rf"samples/[0-9]{{1,9}}/{_PART}\.png|out/{_PART}\.safetensors"),
     "comparisons": re.compile(rf"cells/{_PART}\.png|grid\.png|index\.html|cells\.zip"),
     "pictures": re.compile(rf"{_PART}\.png"),
+    "styles": re.compile(rf"{_PART}\.png"),
 }
 _FOREVER = "private, max-age=31536000, immutable"
 
@@ -81,6 +82,7 @@ def _folders(engine: Engine) -> dict[str, Callable[[str], Path]]:
         "runs": run_folder,
         "comparisons": engine.comparison_folder,
         "pictures": lambda item: engine.workspace.pictures,
+        "styles": lambda item: engine.styles.folder(item if re.fullmatch("[0-9a-f]{16}", item) else "none"),
     }
 
 

@@ -101,7 +101,9 @@ class Visit:
         self.page.wait_for_selector(f"#tab-{name}", state="visible")
 
     def fill(self, element_id: str, text: str) -> None:
-        """Type into a text or number field."""
+        """Type into a text or number field; templates are shown as text for it."""
+        if element_id in ("prompts-train", "prompts-sample"):
+            self.page.locator("#prompts-view label").filter(has_text="Text").click()
         self.page.locator(f"#{element_id} textarea, #{element_id} input").first.fill(text)
 
     def value(self, element_id: str) -> str:
