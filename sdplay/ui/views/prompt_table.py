@@ -19,6 +19,10 @@ USE_HELP: dict[Use, str] = {
     "compare": "Drawn in comparisons",
 }
 
+COPY_SIGN = (
+    '<svg viewBox="0 0 16 16" width="15" height="15" fill="none" stroke="currentColor" stroke-width="1.5" aria-hidden="true">'
+    '<rect x="5.5" y="5.5" width="8" height="8" rx="1.5"/><path d="M10.5 3.5v-1h-8v8h1"/></svg>'
+)
 TABLE_JS = """
 const rows = () => [...element.querySelectorAll('.sd-row')].filter(row => !row.hidden);
 const read = row => ({
@@ -128,7 +132,7 @@ def _row(row: PromptRow, *, hidden: bool = False) -> str:
     moves = "".join(
         f'<button type="button" data-move="{move}" title="{title}" aria-label="{title}">{sign}</button>'
         for move, title, sign in (
-            ("up", "Move up", "↑"), ("down", "Move down", "↓"), ("copy", "Duplicate", "⧉"), ("remove", "Delete", "×"),
+            ("up", "Move up", "↑"), ("down", "Move down", "↓"), ("copy", "Duplicate", COPY_SIGN), ("remove", "Delete", "×"),
         )
     )  # fmt: skip
     weight = f"{row.weight:g}" if row.weight != 1 else ""
