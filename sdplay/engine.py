@@ -158,7 +158,7 @@ class Engine:
         def write(parts: Parts, family: Family) -> Path:
             return write_merged(path, parts, family.NAME, [(read_adapter(found), strength) for found, strength in column.adapters])
 
-        return self._worker.draw(source, write).result()
+        return self._worker.draw(source, write, weights="float32").result()
 
     def inspect(self, path: Path) -> Report:
         """What an adapter file is, and what is wrong with it. Raises AdapterError when it is no safetensors file."""

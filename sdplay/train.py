@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
@@ -29,12 +29,26 @@ from sdplay.families import Conditioning, batch
 from sdplay.job import Hooks, Job
 from sdplay.losses import Drawn
 from sdplay.material import VALIDATION, Material, prepare_material
+from sdplay.memory_watch import MemoryWatch, piece_rows
 from sdplay.methods import Trainable
 from sdplay.optimizers import Learner, learning_rate_at, open_groups, parameter_groups
 from sdplay.prior import Prior
+from sdplay.resting import idle_in_steps, resting
 from sdplay.results import draw_samples, write_results
 
 VALIDATION_TIMESTEPS = (0.1, 0.3, 0.5, 0.7, 0.9)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """B pictures with their noise, and the text that each is shown with."""
+
+    drawn: Drawn
+    texts: list[str]
+
+    def rows(self, which: slice) -> Batch:
+        """Some of them."""
+        return Batch(self.drawn.rows(which), self.texts[which])
 
 
 def train(job: Job, hooks: Hooks) -> None:
@@ -54,18 +68,21 @@ def train(job: Job, hooks: Hooks) -> None:
             # With reentrant checkpointing frozen inputs would leave the adapters without gradients.
             job.parts.denoiser.enable_gradient_checkpointing(partial(torch.utils.checkpoint.checkpoint, use_reentrant=False))
         hooks.emit(Phase(name="training"))
-        while step < config.steps and not hooks.stop_requested():
-            started = time.perf_counter()
-            rate = learning_rate_at(step, config)
-            loss = _one_step(job, material, trainable, learner, step=step)
-            step += 1
-            seconds = time.perf_counter() - started
-            hooks.emit(Step(step=step, loss=loss, learning_rate=learner.rate_in_use(rate), seconds=seconds))
-            _now_and_then(job, hooks, material, trainable, learner, step=step)
-            if step % config.checkpoint_every == 0 and step < config.steps:
-                _save_checkpoint(job, hooks, trainable, learner, step=step)
-            hooks.between_steps()
-        _finish(job, hooks, trainable, learner, step=step)
+        watch = MemoryWatch(job.device, hooks.emit)
+        with resting(job.parts, idle_in_steps(job.parts, trainable, config)):
+            while step < config.steps and not hooks.stop_requested():
+                started = time.perf_counter()
+                rate = learning_rate_at(step, config)
+                loss = _one_step(job, material, trainable, learner, watch, step=step)
+                step += 1
+                seconds = time.perf_counter() - started
+                hooks.emit(Step(step=step, loss=loss, learning_rate=learner.rate_in_use(rate), seconds=seconds))
+                watch.saw(seconds, step=step)
+                _now_and_then(job, hooks, material, trainable, learner, step=step)
+                if step % config.checkpoint_every == 0 and step < config.steps:
+                    _save_checkpoint(job, hooks, trainable, learner, step=step)
+                hooks.between_steps()
+            _finish(job, hooks, trainable, learner, step=step)
     finally:
         job.parts.denoiser.disable_gradient_checkpointing()
         trainable.detach()
@@ -80,16 +97,23 @@ def _resume(job: Job, trainable: Trainable, learner: Learner) -> int:
     return restored.step
 
 
-def _one_step(job: Job, material: Material, trainable: Trainable, learner: Learner, *, step: int) -> float:
+def _one_step(job: Job, material: Material, trainable: Trainable, learner: Learner, watch: MemoryWatch, *, step: int) -> float:
     """Add up the gradients of the micro-batches, then change the weights. Returns the mean loss."""
     config = job.config
     open_groups(learner.optimizer, step, config)
-    total = 0.0
-    for micro in range(config.gradient_accumulation):
-        loss = _batch_loss(job, material, trainable, step=step, micro=micro) / config.gradient_accumulation
-        if loss.requires_grad:  # a word learns nothing from texts without it
-            loss.backward()
-        total += loss.item()
+
+    def gradients(pieces: int) -> float:
+        total = 0.0
+        for micro in range(config.gradient_accumulation):
+            for loss in _batch_losses(job, material, trainable, step=step, micro=micro, pieces=pieces):
+                loss = loss / config.gradient_accumulation
+                if loss.requires_grad:  # a word learns nothing from texts without it
+                    loss.backward()
+                total += loss.item()
+        return total
+
+    clean = partial(learner.optimizer.zero_grad, set_to_none=True)
+    total = watch.attempt(gradients, step=step, batch_size=config.batch_size, clean=clean)
     if not math.isfinite(total):
         raise DeviceError(f"The loss at step {step + 1} is not a number.", "Lower the learning rate, for example to half, and train again.")
     torch.nn.utils.clip_grad_norm_(learner.parameters, config.max_grad_norm)
@@ -99,8 +123,20 @@ def _one_step(job: Job, material: Material, trainable: Trainable, learner: Learn
     return total
 
 
-def _batch_loss(job: Job, material: Material, trainable: Trainable, *, step: int, micro: int) -> Tensor:
-    """Draw one micro-batch and see how far off the denoiser is; losses.py says how that is counted."""
+def _batch_losses(job: Job, material: Material, trainable: Trainable, *, step: int, micro: int, pieces: int) -> Iterator[Tensor]:
+    """Draw one micro-batch and see how far off the denoiser is; losses.py says how that is counted.
+
+    The batch goes through in `pieces`, and the losses, one of each, add up to that of the whole; the noise is the whole's.
+    """
+    shown, of_class = _draw_batch(job, material, step=step, micro=micro)
+    count = len(shown.texts)
+    for rows in piece_rows(count, pieces):
+        loss = _loss_of(job, material, trainable, shown.rows(rows), of_class.rows(rows) if of_class else None, step=step)
+        yield loss if pieces == 1 else loss * ((rows.stop - rows.start) / count)
+
+
+def _draw_batch(job: Job, material: Material, *, step: int, micro: int) -> tuple[Batch, Batch | None]:
+    """A micro-batch's pictures, noise and texts, and those of the class where it has pictures of its own."""
     config, objective = job.config, material.objective
     random = step_generator(config.seed, step, micro)
     bucket, rows = material.rows_at(step * config.gradient_accumulation + micro, config)
@@ -109,17 +145,24 @@ def _batch_loss(job: Job, material: Material, trainable: Trainable, *, step: int
     if config.caption_shuffle == "on":
         texts = _shuffled(texts, config, step_generator(config.seed, step, losses.TAGS + micro))
     drawn = replace(drawn, area=None if bucket.areas is None else bucket.areas[rows])
-    drawn = losses.varied(drawn, config, objective, step=step, micro=micro).to(job.parts.device)
-    predicted = _predict(job, objective, drawn, conditioning_of(job, material, trainable, texts, step=step))
+    shown = Batch(losses.varied(drawn, config, objective, step=step, micro=micro), texts)
+    if material.prior is None or material.prior.latents is None:
+        return shown, None
+    chosen = torch.randint(0, len(material.prior.latents.mean), (len(rows),), generator=random).tolist()
+    drawn = _draw_noise(material.prior.latents, chosen, objective, random)
+    drawn = losses.varied(drawn, config, objective, step=step, micro=losses.CLASS + micro)
+    return shown, Batch(drawn, [material.prior.text] * len(rows))
+
+
+def _loss_of(job: Job, material: Material, trainable: Trainable, given: Batch, of_class: Batch | None, *, step: int) -> Tensor:
+    """Of some pictures, and of the class in general beside them where the run keeps it."""
+    config, objective = job.config, material.objective
+    drawn = given.drawn.to(job.parts.device)
+    predicted = _predict(job, objective, drawn, conditioning_of(job, material, trainable, given.texts, step=step))
     loss = losses.batch_loss(predicted, drawn, config, objective)
     if material.prior is None:
         return loss
-    if material.prior.latents is None:
-        drawn = _against_the_base(job, objective, material.prior, drawn)
-    else:
-        chosen = torch.randint(0, len(material.prior.latents.mean), (len(rows),), generator=random).tolist()
-        drawn = _draw_noise(material.prior.latents, chosen, objective, random)
-        drawn = losses.varied(drawn, config, objective, step=step, micro=losses.CLASS + micro).to(job.parts.device)
+    drawn = of_class.drawn.to(job.parts.device) if of_class else _against_the_base(job, objective, material.prior, drawn)
     drawn = replace(drawn, weight=torch.full_like(drawn.t, material.prior.weight, dtype=torch.float32))
     conditioning = conditioning_of(job, material, trainable, [material.prior.text] * len(drawn.t), step=step)
     return loss + losses.batch_loss(_predict(job, objective, drawn, conditioning), drawn, config, objective)

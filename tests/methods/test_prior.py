@@ -21,7 +21,7 @@ from sdplay.material import Bucket, Material
 from sdplay.methods import Trainable, method
 from sdplay.prior import ClassSource, Prior, prepare_prior
 from sdplay.runs import Run
-from sdplay.train import _batch_loss
+from sdplay.train import _batch_losses
 from tests.methods.test_contract import settings
 from tests.test_train import trained
 
@@ -60,7 +60,7 @@ def step_loss(
     material = Material([Bucket(train_latents, [0], None)], [], [[text]], [], base_text, objective, prior)
     job = Job(Run(Path()), config, (), parts, family(SD15), method(config.method), Device("cpu", "CPU"), Path())
 
-    loss = _batch_loss(job, material, trainable, step=0, micro=0)
+    (loss,) = _batch_losses(job, material, trainable, step=0, micro=0, pieces=1)
 
     random = step_generator(config.seed, 0, 0)
     mean, std = train_latents.mean[[0] * config.batch_size], train_latents.std[[0] * config.batch_size]
