@@ -21,7 +21,7 @@ from sdplay import checkpoint, losses, optimizers, templates
 from sdplay.attach import base_alone
 from sdplay.cache import Latents
 from sdplay.config import TrainConfig
-from sdplay.device import autocast
+from sdplay.device import autocast, card_memory
 from sdplay.diffusion.objective import AnyObjective, per_sample_loss, step_generator
 from sdplay.errors import DeviceError
 from sdplay.events import Checkpoint, Finished, Note, Phase, Started, Step, Stopped, Validation
@@ -32,6 +32,7 @@ from sdplay.material import VALIDATION, Material, prepare_material
 from sdplay.memory_watch import MemoryWatch, piece_rows
 from sdplay.methods import Trainable
 from sdplay.optimizers import Learner, learning_rate_at, open_groups, parameter_groups
+from sdplay.pace import Pace
 from sdplay.prior import Prior
 from sdplay.resting import idle_in_steps, resting
 from sdplay.results import draw_samples, write_results
@@ -68,24 +69,31 @@ def train(job: Job, hooks: Hooks) -> None:
             # With reentrant checkpointing frozen inputs would leave the adapters without gradients.
             job.parts.denoiser.enable_gradient_checkpointing(partial(torch.utils.checkpoint.checkpoint, use_reentrant=False))
         hooks.emit(Phase(name="training"))
-        watch = MemoryWatch(job.device, hooks.emit)
         with resting(job.parts, idle_in_steps(job.parts, trainable, config)):
-            while step < config.steps and not hooks.stop_requested():
-                started = time.perf_counter()
-                rate = learning_rate_at(step, config)
-                loss = _one_step(job, material, trainable, learner, watch, step=step)
-                step += 1
-                seconds = time.perf_counter() - started
-                hooks.emit(Step(step=step, loss=loss, learning_rate=learner.rate_in_use(rate), seconds=seconds))
-                watch.saw(seconds, step=step)
-                _now_and_then(job, hooks, material, trainable, learner, step=step)
-                if step % config.checkpoint_every == 0 and step < config.steps:
-                    _save_checkpoint(job, hooks, trainable, learner, step=step)
-                hooks.between_steps()
+            step = _steps(job, hooks, material, trainable, learner, step=step)
             _finish(job, hooks, trainable, learner, step=step)
     finally:
         job.parts.denoiser.disable_gradient_checkpointing()
         trainable.detach()
+
+
+def _steps(job: Job, hooks: Hooks, material: Material, trainable: Trainable, learner: Learner, *, step: int) -> int:
+    """To the last step, or until a stop is asked for; and what comes after each. Returns how many are done."""
+    config, pace, watch = job.config, Pace(), MemoryWatch(hooks.emit)
+    while step < config.steps and not hooks.stop_requested():
+        started = time.perf_counter()
+        rate = learning_rate_at(step, config)
+        loss = _one_step(job, material, trainable, learner, step=step, watch=watch)
+        step += 1
+        seconds = time.perf_counter() - started
+        hooks.emit(Step(step=step, loss=loss, learning_rate=learner.rate_in_use(rate), seconds=seconds))
+        if (warning := pace.after_step(seconds, card_memory(job.device))) is not None:
+            hooks.emit(Note(text=warning))
+        _now_and_then(job, hooks, material, trainable, learner, step=step)
+        if step % config.checkpoint_every == 0 and step < config.steps:
+            _save_checkpoint(job, hooks, trainable, learner, step=step)
+        hooks.between_steps()
+    return step
 
 
 def _resume(job: Job, trainable: Trainable, learner: Learner) -> int:
@@ -97,23 +105,18 @@ def _resume(job: Job, trainable: Trainable, learner: Learner) -> int:
     return restored.step
 
 
-def _one_step(job: Job, material: Material, trainable: Trainable, learner: Learner, watch: MemoryWatch, *, step: int) -> float:
-    """Add up the gradients of the micro-batches, then change the weights. Returns the mean loss."""
+def _one_step(
+    job: Job, material: Material, trainable: Trainable, learner: Learner, *, step: int, watch: MemoryWatch | None = None
+) -> float:
+    """Add up the gradients of the micro-batches, then change the weights. Returns the mean loss.
+
+    With a watch, a batch that is too much for the memory goes through in pieces.
+    """
     config = job.config
     open_groups(learner.optimizer, step, config)
-
-    def gradients(pieces: int) -> float:
-        total = 0.0
-        for micro in range(config.gradient_accumulation):
-            for loss in _batch_losses(job, material, trainable, step=step, micro=micro, pieces=pieces):
-                loss = loss / config.gradient_accumulation
-                if loss.requires_grad:  # a word learns nothing from texts without it
-                    loss.backward()
-                total += loss.item()
-        return total
-
+    gradients = partial(_gradients, job, material, trainable, step)
     clean = partial(learner.optimizer.zero_grad, set_to_none=True)
-    total = watch.attempt(gradients, step=step, batch_size=config.batch_size, clean=clean)
+    total = watch.attempt(gradients, step=step, batch_size=config.batch_size, clean=clean) if watch else gradients(1)
     if not math.isfinite(total):
         raise DeviceError(f"The loss at step {step + 1} is not a number.", "Lower the learning rate, for example to half, and train again.")
     torch.nn.utils.clip_grad_norm_(learner.parameters, config.max_grad_norm)
@@ -123,16 +126,32 @@ def _one_step(job: Job, material: Material, trainable: Trainable, learner: Learn
     return total
 
 
-def _batch_losses(job: Job, material: Material, trainable: Trainable, *, step: int, micro: int, pieces: int) -> Iterator[Tensor]:
-    """Draw one micro-batch and see how far off the denoiser is; losses.py says how that is counted.
+def _gradients(job: Job, material: Material, trainable: Trainable, step: int, pieces: int) -> float:
+    """Add the step's gradients to what the weights have. Returns its mean loss."""
+    accumulation, total = job.config.gradient_accumulation, 0.0
+    for micro in range(accumulation):
+        whole = pieces == 1
+        losses_of = _piece_losses(job, material, trainable, step=step, micro=micro, pieces=pieces)
+        for loss in [_batch_loss(job, material, trainable, step=step, micro=micro)] if whole else losses_of:
+            share = loss / accumulation
+            if share.requires_grad:  # a word learns nothing from texts without it
+                share.backward()
+            total += share.item()
+    return total
 
-    The batch goes through in `pieces`, and the losses, one of each, add up to that of the whole; the noise is the whole's.
-    """
+
+def _batch_loss(job: Job, material: Material, trainable: Trainable, *, step: int, micro: int) -> Tensor:
+    """Draw one micro-batch and see how far off the denoiser is; losses.py says how that is counted."""
+    return _loss_of(job, material, trainable, *_draw_batch(job, material, step=step, micro=micro), step=step)
+
+
+def _piece_losses(job: Job, material: Material, trainable: Trainable, *, step: int, micro: int, pieces: int) -> Iterator[Tensor]:
+    """The same micro-batch under the same noise, in pieces one after another; their losses add up to that of the whole."""
     shown, of_class = _draw_batch(job, material, step=step, micro=micro)
     count = len(shown.texts)
     for rows in piece_rows(count, pieces):
         loss = _loss_of(job, material, trainable, shown.rows(rows), of_class.rows(rows) if of_class else None, step=step)
-        yield loss if pieces == 1 else loss * ((rows.stop - rows.start) / count)
+        yield loss * ((rows.stop - rows.start) / count)
 
 
 def _draw_batch(job: Job, material: Material, *, step: int, micro: int) -> tuple[Batch, Batch | None]:

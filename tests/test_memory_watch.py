@@ -9,11 +9,9 @@ from typing import Any
 import pytest
 import torch
 
-from sdplay.device import Device
 from sdplay.engine import Engine
-from sdplay.events import Event, Halved, Note
 from sdplay.families import Parts, sd15
-from sdplay.memory_watch import LATELY, USUAL, MemoryWatch, piece_rows, slowed_down
+from sdplay.memory_watch import piece_rows
 from sdplay.resting import at_hand, resting
 from sdplay.ui.views.run import run_row, status_card
 from tests.test_train import trained, values
@@ -97,28 +95,6 @@ def test_pieces_are_even_and_lose_no_row(count: int, pieces: int, sizes: list[in
 
     assert [row for piece in rows for row in range(count)[piece]] == list(range(count))
     assert [piece.stop - piece.start for piece in rows] == sizes
-
-
-def test_steps_are_slow_when_the_last_ones_all_take_three_times_the_usual() -> None:
-    steady = [9.0] + [1.0] * USUAL
-
-    assert not slowed_down(steady + [1.0] * LATELY)
-    assert not slowed_down([*steady, 3.1, 3.1, 1.0])
-    assert not slowed_down(steady)
-    assert slowed_down(steady + [3.1] * LATELY)
-
-
-@pytest.mark.parametrize(("reserved", "warnings"), [((23 * 10**9, 24 * 10**9), 1), ((10 * 10**9, 24 * 10**9), 0), (None, 0)])
-def test_a_full_card_with_slow_steps_is_told_once(reserved: tuple[int, int] | None, warnings: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sdplay.memory_watch.reserved_bytes", lambda device: reserved)
-    events: list[Event] = []
-    watch = MemoryWatch(Device("cuda", "a card"), events.append)
-
-    for step, seconds in enumerate([9.0, *[1.0] * USUAL, *[4.0] * 2 * LATELY], start=1):
-        watch.saw(seconds, step=step)
-
-    assert [type(event) for event in events] == [Note] * warnings
-    assert all("23.0 of the card's 24.0 GB" in event.text for event in events if isinstance(event, Note | Halved))
 
 
 class Traveller(torch.nn.Linear):

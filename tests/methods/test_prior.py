@@ -21,7 +21,7 @@ from sdplay.material import Bucket, Material
 from sdplay.methods import Trainable, method
 from sdplay.prior import ClassSource, Prior, prepare_prior
 from sdplay.runs import Run
-from sdplay.train import _batch_losses
+from sdplay.train import _batch_loss
 from tests.methods.test_contract import settings
 from tests.test_train import trained
 
@@ -60,7 +60,7 @@ def step_loss(
     material = Material([Bucket(train_latents, [0], None)], [], [[text]], [], base_text, objective, prior)
     job = Job(Run(Path()), config, (), parts, family(SD15), method(config.method), Device("cpu", "CPU"), Path())
 
-    (loss,) = _batch_losses(job, material, trainable, step=0, micro=0, pieces=1)
+    loss = _batch_loss(job, material, trainable, step=0, micro=0)
 
     random = step_generator(config.seed, 0, 0)
     mean, std = train_latents.mean[[0] * config.batch_size], train_latents.std[[0] * config.batch_size]
@@ -87,6 +87,7 @@ def unet(parts: Parts, x_t: Tensor, t: Tensor, hidden: Tensor) -> Tensor:
     return parts.denoiser(x_t, t, hidden.expand(len(x_t), -1, -1), return_dict=False)[0]
 
 
+@pytest.mark.trap(7, 23)
 @pytest.mark.parametrize("batch_size", [1, 3])
 @pytest.mark.parametrize("config_class", [LoraConfig, DreamBoothConfig])
 @torch.no_grad()
@@ -114,6 +115,7 @@ def test_the_bases_prediction_as_prior_is_a_second_error_weighted_sample_by_samp
     assert float((of_class - base).abs().max()) > 1e-3
 
 
+@pytest.mark.trap(7, 23)
 @torch.no_grad()
 def test_class_pictures_have_noise_and_timesteps_of_their_own(parts: Parts) -> None:
     config = DreamBoothConfig(batch_size=2, caption_dropout=0, min_snr_gamma=5.0, prior="images", prior_weight=2.0, class_word=CLASS)
@@ -222,6 +224,7 @@ def test_a_prior_without_a_class_or_pictures_is_refused(changes: dict[str, str],
         LoraConfig(**changes).check()  # type: ignore[arg-type]
 
 
+@pytest.mark.trap(3)
 def test_the_prior_hears_the_class_as_the_base_reads_it(parts: Parts, tmp_path: Path) -> None:
     """Also when the text encoder has been changed by the run already."""
     expected = conditioning(parts, CLASS)
