@@ -31,6 +31,16 @@ class Device:
         return torch.device(self.kind)
 
 
+@dataclass(frozen=True)
+class CardMemory:
+    """Bytes of a GPU."""
+
+    total: int
+    free: int
+    held: int
+    """What this process has asked for. More than `total` means that the driver lends main memory."""
+
+
 def autocast(device: torch.device) -> AbstractContextManager[object]:
     """bfloat16 arithmetic where the hardware has it; nothing on the CPU, where it is far slower than float32."""
     import torch
@@ -52,6 +62,16 @@ def free_bytes(device: Device) -> int | None:
     import torch
 
     return int(torch.cuda.mem_get_info()[0]) if device.kind == "cuda" else None
+
+
+def card_memory(device: Device) -> CardMemory | None:
+    """How full a CUDA card is; None elsewhere."""
+    import torch
+
+    if device.kind != "cuda":
+        return None
+    free, total = torch.cuda.mem_get_info()
+    return CardMemory(total=int(total), free=int(free), held=int(torch.cuda.memory_reserved()))
 
 
 def best_device() -> Device:

@@ -21,7 +21,7 @@ from sdplay import checkpoint, losses, optimizers, templates
 from sdplay.attach import base_alone
 from sdplay.cache import Latents
 from sdplay.config import TrainConfig
-from sdplay.device import autocast
+from sdplay.device import autocast, card_memory
 from sdplay.diffusion.objective import AnyObjective, per_sample_loss, step_generator
 from sdplay.errors import DeviceError
 from sdplay.events import Checkpoint, Finished, Note, Phase, Started, Step, Stopped, Validation
@@ -31,6 +31,7 @@ from sdplay.losses import Drawn
 from sdplay.material import VALIDATION, Material, prepare_material
 from sdplay.methods import Trainable
 from sdplay.optimizers import Learner, learning_rate_at, open_groups, parameter_groups
+from sdplay.pace import Pace
 from sdplay.prior import Prior
 from sdplay.results import draw_samples, write_results
 
@@ -54,6 +55,7 @@ def train(job: Job, hooks: Hooks) -> None:
             # With reentrant checkpointing frozen inputs would leave the adapters without gradients.
             job.parts.denoiser.enable_gradient_checkpointing(partial(torch.utils.checkpoint.checkpoint, use_reentrant=False))
         hooks.emit(Phase(name="training"))
+        pace = Pace()
         while step < config.steps and not hooks.stop_requested():
             started = time.perf_counter()
             rate = learning_rate_at(step, config)
@@ -61,6 +63,8 @@ def train(job: Job, hooks: Hooks) -> None:
             step += 1
             seconds = time.perf_counter() - started
             hooks.emit(Step(step=step, loss=loss, learning_rate=learner.rate_in_use(rate), seconds=seconds))
+            if (warning := pace.after_step(seconds, card_memory(job.device))) is not None:
+                hooks.emit(Note(text=warning))
             _now_and_then(job, hooks, material, trainable, learner, step=step)
             if step % config.checkpoint_every == 0 and step < config.steps:
                 _save_checkpoint(job, hooks, trainable, learner, step=step)
