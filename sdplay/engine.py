@@ -36,6 +36,7 @@ from sdplay.door import check_before_a_run
 from sdplay.errors import Cancelled, ConfigError, DataError, RunError
 from sdplay.events import RunState
 from sdplay.methods import parse_train_config
+from sdplay.picture_jobs import PictureJobs
 from sdplay.prompt_sets import PromptSet, load_prompt_sets, save_prompt_set
 from sdplay.runs import Run, RunFollower, create_run, list_runs, open_run
 from sdplay.sample_sets import Sample, load_samples
@@ -67,6 +68,7 @@ class Engine:
         self.datasets = DatasetStore(workspace.datasets)
         self.device_label = ""
         self._worker = Worker(self.datasets, workspace.cache)
+        self.picture_jobs = PictureJobs(self.datasets, self._worker)
         self._cancelled: set[str] = set()
         self._followers: dict[str, RunFollower] = {}
         self._making_samples = threading.Lock()

@@ -53,6 +53,20 @@ class _Drawing(Generic[Result]):
 
 
 @dataclass
+class _Errand(Generic[Result]):
+    """Work that needs the thread, but no base model."""
+
+    do: Callable[[], Result]
+    outcome: Future[Result]
+
+    def serve(self) -> None:
+        try:
+            self.outcome.set_result(self.do())
+        except Exception as error:  # whoever asked gets it, whatever it is
+            self.outcome.set_exception(_explained(error))
+
+
+@dataclass
 class _Loaded:
     base: hub.Base
     parts: Parts
@@ -69,6 +83,7 @@ class Worker:
         self._cache_folder = cache_folder
         self._runs: deque[Run] = deque()
         self._drawings: deque[_Drawing] = deque()
+        self._errands: deque[_Errand] = deque()
         self._locks: dict[str, FileLock] = {}
         self._wakeup = threading.Condition()
         self._thread: threading.Thread | None = None
@@ -104,6 +119,14 @@ class Worker:
         self._wake()
         return drawing.outcome
 
+    def errand(self, do: Callable[[], Result]) -> Future[Result]:
+        """Queue other work for the accelerator; it is done before the next training run. Its outcome is the result or an SdplayError."""
+        errand = _Errand(do, Future())
+        with self._wakeup:
+            self._errands.append(errand)
+        self._wake()
+        return errand.outcome
+
     def close(self) -> None:
         """End the thread; a training run is asked to stop and keeps a checkpoint, what waits is not begun."""
         with self._wakeup:
@@ -111,8 +134,8 @@ class Worker:
             self._wakeup.notify_all()
         if self._thread and self._thread is not threading.current_thread():
             self._thread.join()
-        for drawing in self._drawings:
-            drawing.outcome.set_exception(Cancelled("sdplay is closing."))
+        for outcome in [waiting.outcome for waiting in self._drawings] + [waiting.outcome for waiting in self._errands]:
+            outcome.set_exception(Cancelled("sdplay is closing."))
         for lock in self._locks.values():
             lock.release()
 
@@ -134,13 +157,16 @@ class Worker:
         prepare_thread()
         while True:
             with self._wakeup:
-                self._wakeup.wait_for(lambda: self.closing or self._drawings or self._runs)
+                self._wakeup.wait_for(lambda: self.closing or self._drawings or self._errands or self._runs)
                 if self.closing:
                     return
                 drawing = self._drawings.popleft() if self._drawings else None
-                run = None if drawing else self._runs.popleft()
+                errand = self._errands.popleft() if self._errands and not drawing else None
+                run = None if drawing or errand else self._runs.popleft()
             if drawing:
                 self._serve_drawing(drawing)
+            elif errand:
+                errand.serve()
             elif run:
                 self._serve_run(run)
 

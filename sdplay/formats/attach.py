@@ -17,6 +17,7 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
 
 from sdplay.attach import base_alone, worn
+from sdplay.attach.low_rank import merge
 from sdplay.attach.weights import Weights
 from sdplay.attach.words import Words, table_of
 from sdplay.errors import AdapterError
@@ -199,6 +200,7 @@ def _switch_on(module: nn.Module, strengths: Mapping[str, float]) -> None:
             layer.set_adapter(list(on_it), inference_mode=True)
             for name in on_it:
                 layer.set_scale(name, strengths[name])
+            merge(layer)
 
 
 def _unwrap(module: nn.Module) -> None:
