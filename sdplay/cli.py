@@ -23,6 +23,7 @@ from sdplay.config import GenerateConfig, parse_assignment
 from sdplay.errors import ConfigError, SdplayError
 from sdplay.progress import watch_comparison, watch_run
 from sdplay.quiet import quiet_environment
+from sdplay.run_commands import add_run_commands
 from sdplay.ui.views.text import megabytes
 from sdplay.workspace import open_workspace
 
@@ -96,6 +97,10 @@ def build_parser() -> argparse.ArgumentParser:
     export.add_argument("--base", default="", help="base model to merge a FILE into")
     inspect = command("inspect", do_inspect, "what an adapter file is, and what is wrong with it", json_too=True)
     inspect.add_argument("file", type=Path)
+    more = command("continue", do_continue, "let a run that has ended go on for more steps than it was made for", json_too=True)
+    more.add_argument("run")
+    more.add_argument("--steps", type=int, required=True, help="how many more")
+    add_run_commands(command)
     serve = command("serve", do_serve, "open the web page")
     serve.add_argument("--share", action="store_true", help="open a public link, behind a password")
     serve.add_argument("--host", default=os.environ.get("GRADIO_SERVER_NAME", "127.0.0.1"))
@@ -107,6 +112,7 @@ def build_parser() -> argparse.ArgumentParser:
 def _add_train(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--images", nargs="+", metavar="PATH", help="pictures: folder, files, zip, CSV, Hub data set id")
     parser.add_argument("--dataset", help="a data set's id, instead of --images")
+    parser.add_argument("--like", metavar="RUN", help="a run whose settings and data set to begin with")
     parser.add_argument("--token", help="trigger word")
     parser.add_argument("--class", dest="class_word", help="what kind of thing it is: dog, vase")
     parser.add_argument("--name", default="", help="name of the run")
@@ -204,8 +210,8 @@ def do_check(arguments: argparse.Namespace) -> int:
 
 def do_train(arguments: argparse.Namespace) -> int:
     """Import pictures if asked, submit, and watch."""
-    if bool(arguments.images) == bool(arguments.dataset):
-        raise ConfigError("Say what to learn from.", "Give either --images PATH or --dataset ID.")
+    if bool(arguments.images) == bool(arguments.dataset) and (arguments.images or not arguments.like):
+        raise ConfigError("Say what to learn from.", "Give --images PATH, --dataset ID or --like RUN.")
     engine = _engine()
     values = _train_values(arguments, engine)
     if arguments.images:
@@ -243,6 +249,15 @@ def do_resume(arguments: argparse.Namespace) -> int:
     return _report_end(engine, run_id, watch_run(engine, run_id, quiet=arguments.json), as_json=arguments.json)
 
 
+def do_continue(arguments: argparse.Namespace) -> int:
+    """Say what it means for the learning rate, go on, and watch."""
+    engine = _engine()
+    if not arguments.json:
+        print(engine.history.continuation(arguments.run, arguments.steps))
+    run_id = engine.continue_run(arguments.run, arguments.steps)
+    return _report_end(engine, run_id, watch_run(engine, run_id, quiet=arguments.json), as_json=arguments.json)
+
+
 def do_stop(arguments: argparse.Namespace) -> int:
     """Ask the process that trains to stop."""
     engine = _engine()
@@ -253,13 +268,9 @@ def do_stop(arguments: argparse.Namespace) -> int:
 
 def do_runs(arguments: argparse.Namespace) -> int:
     """One line per run."""
-    from sdplay.runs import list_runs
-
-    rows = []
-    for run in list_runs(open_workspace().runs):
-        state = run.state()
-        loss = state.losses[-1].loss if state.losses else None
-        rows.append({"id": run.id, "status": state.status, "step": state.step, "steps": state.steps, "loss": loss})
+    rows = [
+        {"id": row.id, "status": row.status, "step": row.step, "steps": row.steps, "loss": row.loss} for row in _engine().history.rows()
+    ]
     if arguments.json:
         _print_json(rows)
         return 0
@@ -386,6 +397,8 @@ def _engine() -> Engine:
 def _train_values(arguments: argparse.Namespace, engine: Engine) -> dict[str, object]:
     """Preset, prompt set, file and --set, in this order; the later wins."""
     changes: dict[str, object] = {}
+    if getattr(arguments, "like", None):
+        changes.update(engine.history.settings(arguments.like))
     if arguments.config:
         changes.update(_read_config(arguments.config))
     named = {"dataset": arguments.dataset, "token": arguments.token, "class_word": arguments.class_word, "base_model": arguments.base}

@@ -203,6 +203,13 @@ class TrainConfig(Config):
         "auto", "Mixed precision", "auto: bfloat16 arithmetic on GPUs that have it, float32 elsewhere. Trained weights are float32 always."
     )
 
+    judge: Literal["auto", "base", "clip", "off"] = setting(
+        "auto", "Judge of samples",
+        "Scores each round of samples, to help choose a checkpoint. auto: CLIP and DINO if they are on this computer, else the base "
+        "itself. clip: downloads them (0.7 GB). off: no scores.",
+        typical="auto",
+    )  # fmt: skip
+
     def check(self) -> None:
         """What one field alone cannot say. A method's config adds to it. Raises ConfigError."""
         if self.warmup_steps >= self.steps:
