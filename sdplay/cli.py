@@ -79,13 +79,10 @@ def build_parser() -> argparse.ArgumentParser:
     check.add_argument("path", nargs="+")
     _add_train(command("train", do_train, "teach a base model your pictures", json_too=True))
     _add_plan(command("plan", do_plan, "the memory that a training would take on a card", json_too=True))
-    resume = command("resume", do_resume, "let a run go on from its newest checkpoint", json_too=True)
-    resume.add_argument("run")
-    stop = command("stop", do_stop, "stop a run; what it has learned is kept")
-    stop.add_argument("run")
+    command("resume", do_resume, "let a run go on from its newest checkpoint", json_too=True).add_argument("run")
+    command("stop", do_stop, "stop a run; what it has learned is kept").add_argument("run")
     command("runs", do_runs, "list all runs", json_too=True)
-    show = command("show", do_show, "everything about a run", json_too=True)
-    show.add_argument("run")
+    command("show", do_show, "everything about a run", json_too=True).add_argument("run")
     _add_generate(command("generate", do_generate, "draw pictures", json_too=True))
     _add_compare(command("compare", do_compare, "draw a grid: columns x prompts x seeds", json_too=True))
     command("bases", do_bases, "list the base models that are offered, with size and licence", json_too=True)
@@ -97,9 +94,7 @@ def build_parser() -> argparse.ArgumentParser:
     export.add_argument("--base", default="", help="base model to merge a FILE into")
     inspect = command("inspect", do_inspect, "what an adapter file is, and what is wrong with it", json_too=True)
     inspect.add_argument("file", type=Path)
-    more = command("continue", do_continue, "let a run that has ended go on for more steps than it was made for", json_too=True)
-    more.add_argument("run")
-    more.add_argument("--steps", type=int, required=True, help="how many more")
+    _add_continue(command("continue", do_continue, "let a run that has ended go on for more steps", json_too=True))
     add_run_commands(command)
     serve = command("serve", do_serve, "open the web page")
     serve.add_argument("--share", action="store_true", help="open a public link, behind a password")
@@ -117,6 +112,11 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--class", dest="class_word", help="what kind of thing it is: dog, vase")
     parser.add_argument("--name", default="", help="name of the run")
     _add_settings(parser)
+
+
+def _add_continue(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("run")
+    parser.add_argument("--steps", type=int, required=True, help="how many more")
 
 
 def _add_plan(parser: argparse.ArgumentParser) -> None:
@@ -268,9 +268,8 @@ def do_stop(arguments: argparse.Namespace) -> int:
 
 def do_runs(arguments: argparse.Namespace) -> int:
     """One line per run."""
-    rows = [
-        {"id": row.id, "status": row.status, "step": row.step, "steps": row.steps, "loss": row.loss} for row in _engine().history.rows()
-    ]
+    listed = _engine().history.rows()
+    rows = [{"id": row.id, "status": row.status, "step": row.step, "steps": row.steps, "loss": row.loss} for row in listed]
     if arguments.json:
         _print_json(rows)
         return 0
