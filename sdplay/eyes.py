@@ -17,6 +17,7 @@ from sdplay.device import Device, autocast
 from sdplay.diffusion.objective import AnyObjective
 from sdplay.errors import ModelError
 from sdplay.families import Conditioning, Family, Parts, batch
+from sdplay.resting import at_hand
 from sdplay.sample import BATCH, BATCH_PX
 from sdplay.seen import Seen
 
@@ -47,6 +48,10 @@ class BaseEye:
 
     def see(self, pixels: Tensor, texts: Sequence[str] = ()) -> Seen:
         """Colours and edges, the denoiser's features without a text, latents, and what its errors say about the texts."""
+        with at_hand(self.parts):
+            return self._see(pixels, texts)
+
+    def _see(self, pixels: Tensor, texts: Sequence[str]) -> Seen:
         x0 = self.family.encode_images(self.parts, pixels)[0]
         views = {"look": F.normalize(look(pixels), dim=1), "features": self._features(x0)}
         return Seen(views, x0.flatten(1), self._fits(x0, texts) if texts else torch.zeros(0))
