@@ -33,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def do_experiment(arguments: argparse.Namespace) -> int:
     """Queue, watch, compare, print the grid's path; without a plan, list those that ship."""
-    from sdplay.cli import _engine, _finished_comparison, _print_json
+    from sdplay.cli.commands import _engine, _finished_comparison, _print_json
     from sdplay.experiments import load_plans, plan_named
     from sdplay.progress import watch_run
 
