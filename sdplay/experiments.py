@@ -177,14 +177,14 @@ class Experiments:
         except ValidationError:
             raise RunError(f"The experiment {experiment_id} cannot be read.", "Start it again.") from None
 
-    def list(self) -> list[str]:
+    def ids(self) -> list[str]:
         """Ids, newest first."""
         return sorted((path.parent.name for path in self._folder.glob("*/experiment.json")), reverse=True)
 
     def of(self, plan: str) -> Sequence[str]:
         """Ids of the experiments of a plan, newest first."""
         name = slug(plan, limit=40)
-        return [experiment_id for experiment_id in self.list() if experiment_id[16:-5] == name]
+        return [experiment_id for experiment_id in self.ids() if experiment_id[16:-5] == name]
 
     def states(self, experiment: Experiment) -> list[RunState | None]:
         """The state of every variant's run, in order; None for one that was deleted."""

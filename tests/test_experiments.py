@@ -84,7 +84,7 @@ def test_a_variant_that_cannot_be_trained_stops_the_whole_experiment(engine: Eng
     with pytest.raises(ConfigError, match="Steps"):
         engine.experiments.start(plan, material(engine, pictures, tiny_base))
 
-    assert engine.experiments.list() == []
+    assert engine.experiments.ids() == []
     assert engine.wait(engine.runs()[0].id).status == "stopped"
 
 
