@@ -106,6 +106,12 @@ class Library:
         for suffix in (".safetensors", ".json", ".png"):
             path.with_suffix(suffix).unlink(missing_ok=True)
 
+    def keep_preview(self, column: str, drawn: Path) -> None:
+        """Keep a picture as the preview of the file that `column` names; other columns have their own pictures."""
+        path = self._workspace.adapters / column
+        if FILE_NAME.fullmatch(column) and path.is_file():
+            shutil.copyfile(drawn, path.with_suffix(".png"))
+
     def _of_file(self, path: Path) -> Adapter:
         facts = self._facts(path)
         return Adapter(
