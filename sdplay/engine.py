@@ -32,6 +32,7 @@ from sdplay.compare import (
 )
 from sdplay.config import CompareConfig, GenerateConfig, TrainConfig, WordsConfig, parse
 from sdplay.data import Dataset, DatasetStore
+from sdplay.door import check_before_a_run
 from sdplay.errors import Cancelled, ConfigError, DataError, RunError
 from sdplay.events import RunState
 from sdplay.exports import Exports
@@ -89,6 +90,7 @@ class Engine:
         if not dataset.examples:
             raise ConfigError(f"The data set {dataset.name!r} has no pictures.", "Add at least one, better 10 to 20.")
         _check_trigger(config, dataset)
+        check_before_a_run(config, dataset, self.datasets, self.workspace)
         self._worker.require_room()
         facts = {"dataset": {"id": dataset.id, "name": dataset.name, "pictures": len(dataset.examples)}}
         run = create_run(self.workspace.runs, config, name=name, facts=facts)

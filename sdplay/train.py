@@ -71,7 +71,8 @@ def train(job: Job, hooks: Hooks) -> None:
             # With reentrant checkpointing frozen inputs would leave the adapters without gradients.
             job.parts.denoiser.enable_gradient_checkpointing(partial(torch.utils.checkpoint.checkpoint, use_reentrant=False))
         hooks.emit(Phase(name="training"))
-        with resting(job.parts, idle_in_steps(job.parts, trainable, config)):
+        idle = idle_in_steps(job.parts, trainable, config, sees_pictures=material.holes is not None)
+        with resting(job.parts, idle):
             step = _steps(job, hooks, material, trainable, learner, step=step)
             _finish(job, hooks, trainable, learner, step=step)
     finally:
@@ -168,6 +169,9 @@ def _draw_batch(job: Job, material: Material, *, step: int, micro: int) -> tuple
     if config.caption_shuffle == "on":
         texts = _shuffled(texts, config, step_generator(config.seed, step, losses.TAGS + micro))
     drawn = replace(drawn, area=None if bucket.areas is None else bucket.areas[rows])
+    if material.holes is not None:
+        pictures = [bucket.pictures[row] for row in rows]
+        drawn = replace(drawn, hidden=material.holes.shown(pictures, tuple(drawn.x0.shape[2:]), step=step, micro=micro))
     shown = Batch(losses.varied(drawn, config, objective, step=step, micro=micro), texts)
     if material.prior is None or material.prior.latents is None:
         return shown, None
@@ -230,7 +234,10 @@ def conditioning_of(job: Job, material: Material, trainable: Trainable, texts: S
 
 def _predict(job: Job, objective: AnyObjective, drawn: Drawn, conditioning: Conditioning) -> Tensor:
     """(B, C, h, w) the denoiser's answer at x_t; `drawn` is on its device."""
-    x_t = drawn.noised(objective).contiguous(memory_format=torch.channels_last)
+    x_t = drawn.noised(objective)
+    if drawn.hidden is not None:
+        x_t = torch.cat([x_t, drawn.hidden], dim=1)
+    x_t = x_t.contiguous(memory_format=torch.channels_last)
     with autocast(job.parts.device) if job.config.mixed_precision == "auto" else nullcontext():
         return job.family.predict(job.parts, x_t, drawn.t, conditioning, drawn.geometry)
 

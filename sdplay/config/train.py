@@ -52,6 +52,12 @@ class TrainConfig(Config):
         0.1, "Weight outside masks", "How much what the masks leave out still counts.", typical="0.1",
         risk="0: anything may grow there.", ge=0, le=1,
     )  # fmt: skip
+    inpaint_masks: Literal["auto", "random", "whole"] = setting(
+        "auto", "Inpainting masks",
+        "What an inpainting base sees hidden. auto: the pictures' own masks where they have some, else random shapes; random: shapes "
+        "always; whole: the whole picture always. Other bases see no masks.",
+        typical="auto",
+    )  # fmt: skip
     bucketing: Literal["off", "on"] = setting(
         "off", "Aspect-ratio buckets", "off: every picture is cut to a square. on: to the nearest of several shapes of equal area.",
         typical="on for photographs of different shapes",
