@@ -203,7 +203,7 @@ def chosen_file(repository: str, files: Sequence[str]) -> str:
 def _of_run(row: RunSummary) -> Adapter:
     facts = AdapterFacts(family=row.base, method=row.method, trigger=row.token)
     return Adapter(
-        column=row.id, title=row.name, origin="run", facts=facts, num_bytes=row.num_bytes, picture=row.picture, star=row.star
+        column=row.id, title=row.name, origin="run", facts=facts, picture=row.picture, star=row.star
     )  # fmt: skip
 
 

@@ -139,7 +139,7 @@ def _comparison(text: str) -> Comparison:
 
 
 def test_ticks_are_round_and_inside() -> None:
-    assert chart.ticks(0, 1) == [0.0, 0.5, 1.0]
+    assert chart.ticks(0, 1) == [0.0, 0.2, 0.4, 0.6, 0.8, 1.0]
     assert chart.ticks(0.013, 0.049) == [0.02, 0.03, 0.04]
     assert chart.ticks(3, 3) == [3]
 

@@ -46,7 +46,7 @@ def create_library_tab(engine: Engine, access: Access, timer: gr.Timer) -> Libra
             grid = html_block(elem_id="library-grid", events=("mix", "remove"))
             with gr.Row(equal_height=False):
                 upload = gr.File(
-                    label="Add an adapter file (.safetensors)", file_types=[".safetensors"], elem_id="library-upload", height=130
+                    label="Add an adapter file (.safetensors)", file_types=[".safetensors"], elem_id="library-upload", height=170
                 )
                 with gr.Column(min_width=220):
                     repository = gr.Textbox(label="From the Hub", placeholder="owner/name", elem_id="library-repository", interactive=True)

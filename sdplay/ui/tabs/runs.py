@@ -43,7 +43,9 @@ def create_runs_tab(engine: Engine, access: Access, timer: gr.Timer) -> RunsTab:
     with gr.Row(equal_height=False):
         with gr.Column(scale=5, min_width=300):
             with gr.Row(elem_classes="sd-beside"):
-                query = gr.Textbox(label="Search runs", placeholder="name, note, data set, method", elem_id="runs-search", interactive=True)
+                query = gr.Textbox(
+                    label="Search runs", placeholder="name, note, data set, method", elem_id="runs-search", interactive=True, scale=3
+                )
                 starred = gr.Checkbox(False, label="Starred only", elem_id="runs-starred", min_width=120)
             disk = html_block(elem_id="runs-disk")
             table = html_block(elem_id="runs-table", events=("star", "more"))

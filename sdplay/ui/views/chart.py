@@ -49,7 +49,7 @@ def line_chart(title: str, lines: Sequence[Line], *, mark: float | None = None, 
     body = "".join(_drawn(line, frame) for line in shown)
     said = "; ".join(f"{line.name} {_number(line.points[-1][1])} at step {line.points[-1][0]:g}" for line in shown)
     legend = "".join(
-        f'<span class="sd-key sd-tone-{line.tone} sd-{line.kind}"><i></i>{esc(line.name)} <b>{_number(line.points[-1][1])}</b></span>'
+        f'<span class="sd-key sd-tone-{line.tone} sd-kind-{line.kind}"><i></i>{esc(line.name)} <b>{_number(line.points[-1][1])}</b></span>'
         for line in shown
     )
     return (
@@ -58,7 +58,7 @@ def line_chart(title: str, lines: Sequence[Line], *, mark: float | None = None, 
     )
 
 
-def ticks(low: float, high: float, count: int = 4) -> list[float]:
+def ticks(low: float, high: float, count: int = 5) -> list[float]:
     """Round numbers between low and high, 1, 2 or 5 times a power of ten apart, about `count` of them."""
     if not high > low:
         return [low]
@@ -104,7 +104,7 @@ def _drawn(line: Line, frame: Frame) -> str:
             f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3.2"><title>{esc(text)}</title></circle>'
             for (x, y), text in zip(places, told, strict=True)
         )
-    return f'<g class="sd-tone-{line.tone} sd-{line.kind}"><path d="{path}"/>{dots}</g>'
+    return f'<g class="sd-tone-{line.tone} sd-kind-{line.kind}"><path d="{path}"/>{dots}</g>'
 
 
 def _mark(frame: Frame, step: float) -> str:

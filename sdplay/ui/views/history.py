@@ -111,7 +111,7 @@ def _card(entry: Adapter) -> str:
         facts.method.replace("_", " "),
         facts.family.split("/")[-1],
         f"rank {facts.rank}" if facts.rank else "",
-        megabytes(entry.num_bytes),
+        megabytes(entry.num_bytes) if entry.num_bytes else "",
     )
     trigger = f"<p>called by <code>{esc(facts.trigger)}</code></p>" if facts.trigger else ""
     problem = message("warning", facts.problem) if facts.problem else ""
