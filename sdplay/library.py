@@ -210,7 +210,14 @@ def _of_run(row: RunSummary) -> Adapter:
 def _download(repository: str, file: str) -> Path:
     """A file of the Hub on this disk. Raises AdapterError."""
     from huggingface_hub import HfApi, hf_hub_download
-    from huggingface_hub.errors import EntryNotFoundError, GatedRepoError, HfHubHTTPError, OfflineModeIsEnabled, RepositoryNotFoundError
+    from huggingface_hub.errors import (
+        EntryNotFoundError,
+        GatedRepoError,
+        HfHubHTTPError,
+        LocalEntryNotFoundError,
+        OfflineModeIsEnabled,
+        RepositoryNotFoundError,
+    )
 
     try:
         wanted = file or chosen_file(repository, HfApi().list_repo_files(repository))
@@ -218,9 +225,14 @@ def _download(repository: str, file: str) -> Path:
         return Path(hf_hub_download(**arguments))
     except GatedRepoError:
         raise AdapterError(f"{repository} is gated.", f"Open huggingface.co/{repository}, accept, then run `hf auth login`.") from None
+    except (LocalEntryNotFoundError, OfflineModeIsEnabled) as error:
+        raise _unreachable(repository, error) from error
     except (RepositoryNotFoundError, EntryNotFoundError):
         raise AdapterError(f"There is no {file or 'public repository'} at {repository} on the Hub.", "Check the spelling.") from None
-    except (OfflineModeIsEnabled, HfHubHTTPError, OSError) as error:
-        raise AdapterError(
-            f"{repository} could not be downloaded: {type(error).__name__}.", "Check the connection, or download the file and add it here."
-        ) from error
+    except (HfHubHTTPError, OSError) as error:
+        raise _unreachable(repository, error) from error
+
+
+def _unreachable(repository: str, error: Exception) -> AdapterError:
+    hint = "Check the connection, or download the file and add it here."
+    return AdapterError(f"{repository} could not be downloaded: {type(error).__name__}.", hint)

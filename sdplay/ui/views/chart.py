@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from sdplay.ui.views.text import esc
 
-WIDTH, HEIGHT = 520, 200
+WIDTH, HEIGHT = 380, 170
 LEFT, RIGHT, TOP, BOTTOM = 46, 10, 10, 24
 Point = tuple[float, float]
 
