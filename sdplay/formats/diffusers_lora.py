@@ -4,7 +4,7 @@ unet.<path>.lora_A.weight, .lora_B.weight, .lora_magnitude_vector        today
 unet.<path>.lora.down.weight, .lora.up.weight                            2023
 unet.<path>.processor.to_q_lora.down.weight                              attention processors, also without `unet.`
 text_encoder.<path>.q_proj.lora_linear_layer.down.weight, .self_attn.to_q_lora.down.weight
-base_model.model.<path>.lora_A.weight                                    peft alone; which part it is, the path says
+base_model.model.<path>.lora_A.weight                                    peft alone: the part by the path, alpha in a file beside it
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from torch import Tensor
@@ -30,6 +31,7 @@ MARKS = ("lora_A", "lora_B", ".lora.down", ".lora.up", "_lora.down", "_lora.up",
 _FACTOR = r"lora_A|lora_B|lora_magnitude_vector|(?:hada|lokr)_[wt]\d(?:_[ab])?"
 _PEFT = re.compile(rf"(.+)\.({_FACTOR})(?:\.(?!bias|weight)[A-Za-z][\w-]*)?(\.weight)?")
 _OLD = re.compile(r"(.+?)(?:\.lora|_lora|\.lora_linear_layer)\.(down|up)\.weight")
+MAX_CONFIG_BYTES = 1_000_000
 CLIP_PARTS = {"to_q": "q_proj", "to_k": "k_proj", "to_v": "v_proj", "to_out": "out_proj"}
 
 
@@ -61,6 +63,21 @@ def _collect(name: str, tensors: Mapping[str, Tensor]) -> Collected:
         path, suffix = parsed
         collected.add(path, suffix, tensor.reshape(-1, *[1] * (_dims(tensors, key) - 1)) if suffix == "dora_scale" else tensor)
     return collected
+
+
+def facts_beside(path: Path) -> dict[str, str]:
+    """What peft says of `adapter_model.safetensors` in the file beside it, as diffusers would in the header; empty if it is not there."""
+    beside = path.with_name("adapter_config.json")
+    if path.name != "adapter_model.safetensors" or not beside.is_file() or beside.stat().st_size > MAX_CONFIG_BYTES:
+        return {}
+    try:
+        told = json.loads(beside.read_bytes())
+    except (ValueError, RecursionError):
+        return {}
+    if not isinstance(told, dict):
+        return {}
+    kept = {"lora_alpha": told.get("lora_alpha", told.get("alpha")), **{key: told.get(key) for key in ("alpha_pattern", "use_rslora")}}
+    return {HEADER_KEY: json.dumps({f"{component}.{key}": value for component in COMPONENTS for key, value in kept.items()})}
 
 
 def parse_key(key: str) -> tuple[str, str] | None:
