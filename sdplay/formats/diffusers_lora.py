@@ -14,6 +14,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +45,9 @@ def read(name: str, tensors: Mapping[str, Tensor], facts: Mapping[str, str]) -> 
     """Tensors by their names in the file -> layers. Raises AdapterError."""
     collected = _collect(name, tensors)
     ranks = {path: int(layer["down"].shape[0]) for path, layer in collected.layers.items() if "down" in layer}
-    return collected.finish(_alphas(facts, list(collected.layers), ranks))
+    told = _told(facts)
+    alphas = _alphas(told, list(collected.layers), ranks)
+    return {path: _scaled_as_peft(path, layer, told, alphas) for path, layer in collected.finish(alphas).items()}
 
 
 def trained_layers(weights: Mapping[str, Tensor], alpha: float) -> dict[str, Layer]:
@@ -76,7 +79,10 @@ def facts_beside(path: Path) -> dict[str, str]:
         return {}
     if not isinstance(told, dict):
         return {}
-    kept = {"lora_alpha": told.get("lora_alpha", told.get("alpha")), **{key: told.get(key) for key in ("alpha_pattern", "use_rslora")}}
+    kept = {
+        "lora_alpha": told.get("lora_alpha", told.get("alpha")),
+        **{key: told.get(key) for key in ("r", "rank_pattern", "alpha_pattern", "use_rslora")},
+    }
     return {HEADER_KEY: json.dumps({f"{component}.{key}": value for component in COMPONENTS for key, value in kept.items()})}
 
 
@@ -175,14 +181,27 @@ def _guess(path: str) -> str:
     return "transformer" if re.match(r"transformer_blocks\.|context_embedder|pos_embed|single_transformer_blocks", path) else "unet"
 
 
-def _alphas(facts: Mapping[str, str], paths: list[str], ranks: Mapping[str, int]) -> dict[str, float]:
-    """Alpha by path, from the header that diffusers writes. Unreadable headers say nothing; then alpha is the rank."""
+def _told(facts: Mapping[str, str]) -> dict[str, Any]:
+    """The header that diffusers writes; an unreadable one says nothing."""
     try:
         told = json.loads(facts.get(HEADER_KEY, "{}"))
     except (ValueError, RecursionError):
         return {}
-    if not isinstance(told, dict):
-        return {}
+    return told if isinstance(told, dict) else {}
+
+
+def _scaled_as_peft(path: str, layer: Layer, told: Mapping[str, Any], alphas: Mapping[str, float]) -> Layer:
+    """peft scales a LoKr of two whole factors by alpha / rank too, which every other program does not: then w1 takes it in."""
+    component, _, inside = path.partition(".")
+    patterns = told.get(f"{component}.rank_pattern")
+    rank = _by_pattern(patterns if isinstance(patterns, dict) else {}, inside, told.get(f"{component}.r"))
+    if not {"w1", "w2"} <= layer.tensors.keys() or type(rank) is not int or rank < 1 or path not in alphas:
+        return layer
+    return replace(layer, tensors={**layer.tensors, "w1": layer.tensors["w1"] * (alphas[path] / rank)})
+
+
+def _alphas(told: Mapping[str, Any], paths: list[str], ranks: Mapping[str, int]) -> dict[str, float]:
+    """Alpha by path, from the header that diffusers writes. Where it says nothing, alpha is the rank."""
     alphas = {}
     for path in paths:
         component, _, inside = path.partition(".")
