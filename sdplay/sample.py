@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import io
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,12 +9,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, PngImagePlugin
+from PIL import Image
 from torch import Tensor
 
+from sdplay import png_settings
 from sdplay.config import GenerateConfig
 from sdplay.families import DrawRequest, Family, Parts, batch, checked_size
 from sdplay.formats import AdapterFile, attached
+from sdplay.resting import at_hand
 from sdplay.workspace import write_atomically
 
 BATCH = 8
@@ -49,6 +49,13 @@ def draw(
     parts: Parts, family: Family, shots: Sequence[Shot], config: GenerateConfig, *, cancelled: Callable[[], bool] = never
 ) -> Iterator[Image.Image]:
     """One picture per shot, in order, with whatever is on the base. Raises Cancelled between denoising steps."""
+    with at_hand(parts):
+        yield from _drawn(parts, family, shots, config, cancelled=cancelled)
+
+
+def _drawn(
+    parts: Parts, family: Family, shots: Sequence[Shot], config: GenerateConfig, *, cancelled: Callable[[], bool]
+) -> Iterator[Image.Image]:
     size = checked_size(parts, config.size)
     texts = list(dict.fromkeys([config.negative_prompt, *(shot.prompt for shot in shots)]))
     with torch.no_grad():
@@ -74,20 +81,5 @@ def to_picture(pixels: Tensor) -> Image.Image:
 
 
 def write_png(path: Path, picture: Image.Image, settings: Mapping[str, object]) -> None:
-    """Write a PNG that knows how it was made: `sdplay` holds the settings as JSON, `parameters` as other programs show them."""
-    chunks = PngImagePlugin.PngInfo()
-    chunks.add_itxt("sdplay", json.dumps(settings, ensure_ascii=False))
-    chunks.add_itxt("parameters", parameters_text(settings))
-    buffer = io.BytesIO()
-    picture.save(buffer, "PNG", pnginfo=chunks)
-    write_atomically(path, buffer.getvalue())
-
-
-def parameters_text(settings: Mapping[str, object]) -> str:
-    """The text that A1111 and its relatives read from a PNG."""
-    lines = [str(settings.get("prompt", ""))]
-    if settings.get("negative_prompt"):
-        lines.append(f"Negative prompt: {settings['negative_prompt']}")
-    named = {"Steps": "steps", "CFG scale": "guidance_scale", "Seed": "seed", "Size": "size", "Model": "base_model", "Adapter": "adapter"}
-    lines.append(", ".join(f"{label}: {settings[key]}" for label, key in named.items() if settings.get(key) not in (None, "")))
-    return "\n".join(lines)
+    """Write a PNG that knows how it was made."""
+    write_atomically(path, png_settings.write(picture, settings))

@@ -15,7 +15,7 @@ from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, Literal, TypeVar
 
 from filelock import FileLock, Timeout
 
@@ -24,6 +24,7 @@ from sdplay.config import PriorConfig
 from sdplay.data import DatasetStore
 from sdplay.errors import Cancelled, RunError, SdplayError
 from sdplay.events import Failed, Phase, Submitted
+from sdplay.longer import lengthened
 from sdplay.methods import parse_train_config
 from sdplay.runs import Run, RunLog
 
@@ -36,6 +37,7 @@ MAX_WAITING_RUNS = 20
 LOCK_SECONDS = 2.0
 RUN_DISK_BYTES = 200 * 2**20
 Result = TypeVar("Result")
+FrozenWeights = Literal["auto", "float32", "bfloat16", "int8", "nf4"]
 
 
 @dataclass
@@ -45,6 +47,7 @@ class _Drawing(Generic[Result]):
     base_model: str
     do: Callable[[Parts, Family], Result]
     outcome: Future[Result]
+    weights: FrozenWeights = "auto"
 
     def serve(self, parts: Parts, family: Family) -> None:
         self.outcome.set_result(self.do(parts, family))
@@ -99,16 +102,20 @@ class Worker:
             lock.acquire(timeout=LOCK_SECONDS)
         except Timeout:
             raise RunError(f"Run {run.id} is in another program's hands.", "Wait until that has ended.") from None
-        (run.folder / "stop").unlink(missing_ok=True)
+        for request in ("stop", "sample", "save"):
+            (run.folder / request).unlink(missing_ok=True)
         RunLog(run).append(Submitted(steps=steps))
         with self._wakeup:
             self._locks[run.id] = lock
             self._runs.append(run)
         self._wake()
 
-    def draw(self, base_model: str, do: Callable[[Parts, Family], Result]) -> Future[Result]:
-        """Queue a drawing. Its outcome is `do`'s result or an SdplayError."""
-        drawing = _Drawing(base_model, do, Future())
+    def draw(self, base_model: str, do: Callable[[Parts, Family], Result], *, weights: FrozenWeights = "auto") -> Future[Result]:
+        """Queue a drawing. Its outcome is `do`'s result or an SdplayError.
+
+        weights: `auto` takes the base as a run that uses it keeps it; else it waits for a base that is kept so.
+        """
+        drawing = _Drawing(base_model, do, Future(), weights)
         with self._wakeup:
             self._drawings.append(drawing)
         self._wake()
@@ -165,28 +172,29 @@ class Worker:
             elif run:
                 self._serve_run(run)
 
-    def _serve_drawing(self, drawing: _Drawing) -> None:
+    def _serve_drawing(self, drawing: _Drawing, loaded: _Loaded | None = None) -> None:
         from sdplay.device import explained_memory_errors
 
         try:
-            loaded = self._load(drawing.base_model)
+            loaded = loaded or self._load(drawing.base_model, drawing.weights)
             with explained_memory_errors("drawing"):
                 drawing.serve(loaded.parts, loaded.family)
         except Exception as error:  # whoever asked gets it, whatever it is
             drawing.outcome.set_exception(_explained(error))
 
     def _serve_drawings_between_steps(self, base_model: str) -> bool:
-        """Draw what waits for the base that is in use; other bases wait until the run has ended."""
+        """Draw what waits for the base that is in use, as the run keeps it; other bases wait until the run has ended."""
         served = False
         while drawing := self._next_drawing(base_model):
-            self._serve_drawing(drawing)
+            self._serve_drawing(drawing, self._loaded)
             served = True
         return served
 
     def _next_drawing(self, base_model: str) -> _Drawing | None:
+        kept = self._loaded.device.weights if self._loaded else "auto"
         with self._wakeup:
             for drawing in self._drawings:
-                if drawing.base_model == base_model:
+                if drawing.base_model == base_model and drawing.weights in ("auto", kept):
                     self._drawings.remove(drawing)
                     return drawing
         return None
@@ -212,11 +220,13 @@ class Worker:
         from sdplay.job import Hooks, Job
         from sdplay.methods import method
 
-        config = parse_train_config(run.settings)
+        config = lengthened(parse_train_config(run.settings), run.state().steps)
         class_dataset = config.prior_dataset if isinstance(config, PriorConfig) and config.prior == "dataset" else ""
         require_disk(run.folder, RUN_DISK_BYTES)
         log.append(Phase(name="loading the base model"))
-        loaded = self._load(config.base_model, lambda what, done, total: log.append(Phase(name=what, done=done, total=total)))
+        loaded = self._load(
+            config.base_model, config.frozen_weights, lambda what, done, total: log.append(Phase(name=what, done=done, total=total))
+        )
         job = Job(
             run=run,
             config=config,
@@ -232,18 +242,20 @@ class Worker:
             emit=log.append,
             stop_requested=lambda: self.closing or run.stop_requested,
             between_steps=lambda: self._serve_drawings_between_steps(config.base_model),
+            requested=run.take_request,
         )
         with explained_memory_errors("training"):
             train.train(job, hooks)
 
-    def _load(self, source: str, on_progress: hub.Progress | None = None) -> _Loaded:
-        from sdplay.device import best_device
+    def _load(self, source: str, weights: FrozenWeights = "auto", on_progress: hub.Progress | None = None) -> _Loaded:
+        """The base with its frozen weights kept in `weights`: the one in memory if it is that, else read now."""
+        from sdplay.device import best_device, keeping
         from sdplay.families import family
 
-        if self._loaded is None or self._loaded.base.source != source:
+        device = keeping(best_device(), weights)
+        if self._loaded is None or (self._loaded.base.source, self._loaded.device.weights) != (source, device.weights):
             base = hub.find_base(source, on_progress=on_progress)
             self._loaded = None
-            device = best_device()
             chosen = family(base.family)
             parts = chosen.load(base.folder, device, source=source, checkpoint=base.checkpoint)
             self._loaded = _Loaded(base, parts, chosen, device)

@@ -110,6 +110,7 @@ def shapes(pictures: Path) -> Path:
     return pictures
 
 
+@pytest.mark.trap(24)
 def test_a_bucketed_run_resumes_in_the_same_bits_and_caches_each_shape(engine: Engine, tiny_base: Path, shapes: Path) -> None:
     settings = values(
         engine, tiny_base, shapes, steps=6, sample_prompts=[], bucketing="on", resolutions=[32, 48], validate_every=3, caption_shuffle="on"
