@@ -65,7 +65,7 @@ def test_good_pictures_have_no_findings(made: Callable[..., Dataset]) -> None:
     [
         (lambda: scene(3).filter(ImageFilter.GaussianBlur(6)), "out of focus"),
         (lambda: Image.fromarray(np.asarray(scene(3)) // 8), "very dark"),
-        (lambda: Image.fromarray(240 + np.asarray(scene(3)) // 17), "nearly white"),
+        (lambda: Image.fromarray(228 + np.asarray(scene(3)) // 11), "nearly white"),
         (lambda: Image.new("RGB", (SIDE, SIDE), (90, 120, 60)), "nearly one colour"),
     ],
 )
