@@ -118,13 +118,13 @@ def is_plain(layer: nn.Module, name: str) -> bool:
     )
 
 
-def _linear(usual: Callable[..., Tensor], layer: Any, base: nn.Linear, name: str, x: Tensor, *more: Any, **named: Any) -> Tensor:  # noqa: ANN401, PLR0913
+def _linear(usual: Callable[..., Tensor], layer: Any, base: nn.Linear, name: str, x: Tensor, *more: Any, **named: Any) -> Tensor:  # noqa: ANN401
     if more or named or not _is_ours(x):
         return usual(x, *more, **named)
     return _Linear.apply(x, base.weight, base.bias, layer.lora_A[name].weight, layer.lora_B[name].weight, layer.scaling[name])
 
 
-def _convolution(usual: Callable[..., Tensor], layer: Any, base: nn.Conv2d, name: str, x: Tensor, *more: Any, **named: Any) -> Tensor:  # noqa: ANN401, PLR0913
+def _convolution(usual: Callable[..., Tensor], layer: Any, base: nn.Conv2d, name: str, x: Tensor, *more: Any, **named: Any) -> Tensor:  # noqa: ANN401
     if more or named or not _is_ours(x):
         return usual(x, *more, **named)
     a, b = layer.lora_A[name].weight, layer.lora_B[name].weight
@@ -143,7 +143,9 @@ def _pixels(pictures: Tensor) -> Tensor:
     return pictures.permute(0, 2, 3, 1).reshape(-1, pictures.shape[1])
 
 
-def _backward(gradient: Tensor, *, x: Tensor, weight: Tensor, stride: Pair, padding: Pair, wanted: tuple[bool, bool]) -> tuple[Tensor, Tensor]:  # noqa: PLR0913
+def _backward(
+    gradient: Tensor, *, x: Tensor, weight: Tensor, stride: Pair, padding: Pair, wanted: tuple[bool, bool]
+) -> tuple[Tensor, Tensor]:
     """Gradients of a convolution's input and weight, those that are wanted."""
     to_x, to_weight, _ = torch.ops.aten.convolution_backward(
         gradient, x, weight, None, stride, padding, (1, 1), False, (0, 0), 1, (*wanted, False)
