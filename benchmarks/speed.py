@@ -89,15 +89,14 @@ def measured(entry: work.Work, arguments: argparse.Namespace, rates: dict[str, o
         script = peer_script(entry, arguments)
         peer = work.peer(entry, base, pictures, folder, steps=arguments.steps, script=script, python=arguments.peer_python)
         flop = child("benchmarks.speed_work", "flop", entry.base, entry.method, str(entry.size), str(entry.batch_size))
-    limit = float(rates[entry.precision]) / float(str(flop["step_flop"])) if flop.get("step_flop") and rates.get(entry.precision) else None  # type: ignore[arg-type]
-    return {
-        "work": entry.title,
-        "steps": arguments.steps,
-        "ours": ours,
-        "peer": peer,
-        "limit_steps_per_second": limit,
-        **ratios(ours, peer, limit),
-    }
+    limit = limit_of(rates.get(entry.precision), flop.get("step_flop"))
+    row = {"work": entry.title, "steps": arguments.steps, "ours": ours, "peer": peer, "limit_steps_per_second": limit}
+    return {**row, **ratios(ours, peer, limit)}
+
+
+def limit_of(rate: object, flop: object) -> float | None:
+    """How often in a second the work could be done at the measured rate; None when one of them is not known."""
+    return float(str(rate)) / float(str(flop)) if rate and flop else None
 
 
 def peer_script(entry: work.Work, arguments: argparse.Namespace) -> Path | None:
