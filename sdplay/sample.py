@@ -18,6 +18,7 @@ from sdplay.config import GenerateConfig
 from sdplay.families import DrawRequest, Family, Parts, batch, checked_size
 from sdplay.formats import AdapterFile, attached
 from sdplay.remembered_texts import read_texts
+from sdplay.resting import at_hand
 from sdplay.workspace import write_atomically
 
 BATCH, GPU_BATCH = 8, 32
@@ -53,6 +54,13 @@ def draw(
     parts: Parts, family: Family, shots: Sequence[Shot], config: GenerateConfig, *, cancelled: Callable[[], bool] = never
 ) -> Iterator[Image.Image]:
     """One picture per shot, in order, with whatever is on the base. Raises Cancelled between denoising steps."""
+    with at_hand(parts):
+        yield from _drawn(parts, family, shots, config, cancelled=cancelled)
+
+
+def _drawn(
+    parts: Parts, family: Family, shots: Sequence[Shot], config: GenerateConfig, *, cancelled: Callable[[], bool]
+) -> Iterator[Image.Image]:
     size = checked_size(parts, config.size)
     encoded = read_texts(parts, family, [config.negative_prompt, *(shot.prompt for shot in shots)])
     at_once = even_batch(len(shots), most_at_once(parts, size * size))

@@ -11,8 +11,9 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from sdplay import checkpoint
-from sdplay.buckets import MAX_ASPECT, batch_at, batches_of_epoch, bucket_sizes, by_size, crop_box, nearest, step_of
+from sdplay.buckets import batch_at, batches_of_epoch, by_size
 from sdplay.cache import center_crop
+from sdplay.data.shapes import MAX_ASPECT, bucket_sizes, crop_box, nearest, step_of
 from sdplay.engine import Engine
 from tests.test_optimizers import cut_at
 from tests.test_train import trained, values

@@ -52,6 +52,12 @@ class TrainConfig(Config):
         0.1, "Weight outside masks", "How much what the masks leave out still counts.", typical="0.1",
         risk="0: anything may grow there.", ge=0, le=1,
     )  # fmt: skip
+    inpaint_masks: Literal["auto", "random", "whole"] = setting(
+        "auto", "Inpainting masks",
+        "What an inpainting base sees hidden. auto: the pictures' own masks where they have some, else random shapes; random: shapes "
+        "always; whole: the whole picture always. Other bases see no masks.",
+        typical="auto",
+    )  # fmt: skip
     bucketing: Literal["off", "on"] = setting(
         "off", "Aspect-ratio buckets", "off: every picture is cut to a square. on: to the nearest of several shapes of equal area.",
         typical="on for photographs of different shapes",
@@ -169,14 +175,37 @@ class TrainConfig(Config):
     checkpoint_every: int = setting(
         50, "Checkpoint every", "Steps between two checkpoints. A killed run goes on from the last one.", typical="50 to 250", ge=1, le=5000
     )
+    base_precision: Literal["auto", "float32", "bfloat16", "int8", "nf4"] = setting(
+        "auto", "Base kept in",
+        "Number format of the frozen weights. auto: bfloat16 on GPUs that have it, float32 elsewhere and where every weight learns. "
+        "int8 and nf4 take a half and a quarter of bfloat16's memory, and some time.",
+        typical="auto; int8 or nf4 for Stable Diffusion XL and 3 on small cards", risk="nf4: the base draws a little differently.",
+    )  # fmt: skip
     mixed_precision: Literal["auto", "off"] = setting(
         "auto", "Mixed precision", "auto: bfloat16 arithmetic on GPUs that have it, float32 elsewhere. Trained weights are float32 always."
     )
+
+    judge: Literal["auto", "base", "clip", "off"] = setting(
+        "auto", "Judge of samples",
+        "Scores each round of samples, to help choose a checkpoint. auto: CLIP and DINO if they are on this computer, else the base "
+        "itself. clip: downloads them (0.7 GB). off: no scores.",
+        typical="auto",
+    )  # fmt: skip
+
+    @property
+    def frozen_weights(self) -> Literal["auto", "float32", "bfloat16", "int8", "nf4"]:
+        """In what the base is kept: a full fine-tune starts from its weights as they are on disk."""
+        return "float32" if self.base_precision == "auto" and self.method == "dreambooth" else self.base_precision
 
     def check(self) -> None:
         """What one field alone cannot say. A method's config adds to it. Raises ConfigError."""
         if self.warmup_steps >= self.steps:
             raise ConfigError(f"The warm-up ({self.warmup_steps} steps) is as long as the run ({self.steps}).", "Lower Warm-up steps.")
+        if self.base_precision in ("int8", "nf4") and self.method == "dreambooth":
+            raise ConfigError(
+                f"Every weight learns in DreamBooth, so none can be kept in {self.base_precision}.",
+                "Set Base kept in to auto, or choose LoRA.",
+            )
         if self.optimizer == "schedule_free" and self.ema_decay:
             raise ConfigError("Schedule-free AdamW averages the weights already.", "Leave EMA decay empty, or choose another optimiser.")
 
