@@ -111,7 +111,9 @@ def test_no_pictures_no_advice() -> None:
 
 @pytest.mark.parametrize(("sample", "kind"), [("fxemoji-style", "style"), ("fxemoji-fox", "subject")])
 def test_the_shipped_samples_are_told_apart(engine: Engine, sample: str, kind: str) -> None:
-    assert engine.advise(engine.sample_dataset(sample).id).kind == kind
+    class_word = engine.samples()[sample].class_word
+
+    assert engine.advise(engine.sample_dataset(sample).id, class_word=class_word).kind == kind
 
 
 def test_a_base_that_is_not_here_and_not_offered_cannot_be_advised_on(engine: Engine) -> None:
@@ -122,7 +124,7 @@ def test_a_base_that_is_not_here_and_not_offered_cannot_be_advised_on(engine: En
 @pytest.mark.shared
 @pytest.mark.parametrize("name", ["dog", "cat", "rc_car", "monster", "zeke.zip"])
 def test_photos_of_one_subject_are_taken_for_one(engine: Engine, shared: Path, name: str) -> None:
-    dataset = engine.datasets.create([shared / "data" / name])
+    dataset = engine.datasets.create([shared / name])
 
     advice = engine.advise(dataset.id, base_model="stable-diffusion-v1-5/stable-diffusion-v1-5")
 
