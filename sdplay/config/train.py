@@ -187,6 +187,13 @@ class TrainConfig(Config):
         "auto", "Mixed precision", "auto: bfloat16 arithmetic on GPUs that have it, float32 elsewhere. Trained weights are float32 always."
     )
 
+    judge: Literal["auto", "base", "clip", "off"] = setting(
+        "auto", "Judge of samples",
+        "Scores each round of samples, to help choose a checkpoint. auto: CLIP and DINO if they are on this computer, else the base "
+        "itself. clip: downloads them (0.7 GB). off: no scores.",
+        typical="auto",
+    )  # fmt: skip
+
     @property
     def frozen_weights(self) -> FrozenWeights:
         """In what the base is kept: a full fine-tune starts from its weights as they are on disk."""
