@@ -11,7 +11,7 @@ import gradio as gr
 from sdplay.advice import Advice
 from sdplay.bases import load_bases
 from sdplay.engine import Engine
-from sdplay.errors import DataError
+from sdplay.errors import ConfigError, DataError, SdplayError
 from sdplay.hub import MINI
 from sdplay.methods import CONFIGS, TITLES
 from sdplay.presets import AUTO, DEFAULT_METHOD, DEFAULT_TOKEN, adapted, compose_training, load_training_presets, training_preset
