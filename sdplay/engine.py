@@ -46,16 +46,19 @@ from sdplay.prompt_sets import PromptSet, load_prompt_sets, save_prompt_set
 from sdplay.runs import Request, Run, RunFollower, create_run, list_runs, open_run
 from sdplay.sample_sets import Sample, load_samples
 from sdplay.styles import StyleLibrary
-from sdplay.wildcards import load_wildcards, resolve
+from sdplay.wildcards import load_wildcards, resolve, spelt_out
 from sdplay.worker import Worker
 from sdplay.workspace import PRESETS, Workspace, slug
 
 if TYPE_CHECKING:
+    from sdplay.advice import Advice
     from sdplay.families import Family, Parts, TokenCount
     from sdplay.formats import Report
     from sdplay.plan import MemoryPlan, Precision
     from sdplay.trigger import TriggerReport
 
+NATIVE_SIZES = {"sd15": 512, "sd2": 768, "sdxl": 1024, "sd3": 1024}
+"""Of bases that are not here yet, px."""
 MAX_CELLS = 400
 Result = TypeVar("Result")
 
@@ -91,7 +94,7 @@ class Engine:
 
     def submit(self, values: Mapping[str, object], *, name: str = "") -> str:
         """Check a training config and queue it. Returns the run's id. Raises SdplayError; then nothing was written."""
-        config = parse_train_config(self._spelt_out(values))
+        config = parse_train_config(spelt_out(values, self.resolve))
         check_train_config(config)
         dataset = self.datasets.open(config.dataset)
         if not dataset.examples:
@@ -292,6 +295,30 @@ class Engine:
         chosen = precision or ("bfloat16" if computes_in_bfloat16(best_device()) else "float32")
         return memory_plan(hub.find_base(config.base_model), config, chosen)
 
+    def advise(self, dataset_id: str, *, base_model: str = hub.MINI, class_word: str = "") -> Advice:
+        """Settings that suit a data set, a base and this machine, with reasons. Raises SdplayError."""
+        from sdplay.advice import Facts, Place, advise
+        from sdplay.device import best_device, free_bytes
+
+        examples = self.dataset(dataset_id).examples
+        if not examples:
+            raise ConfigError("The data set has no pictures.", "Add at least one, better 10 to 20.")
+        offered = load_bases().get(base_model)
+        if not hub.is_here(base_model) and offered is None:
+            raise ConfigError(f"{base_model!r} is not on this computer yet, so nothing is known of it.", "Choose a preset by name.")
+        here = hub.is_here(base_model)
+        family = hub.find_base(base_model).family if here else str(offered.family if offered else "")
+        device = best_device()
+        free = free_bytes(device)
+        place = Place(
+            family=hub.MINI if base_model == hub.MINI else family,
+            size=self.base_size(base_model) if here else NATIVE_SIZES[family],
+            has_gpu=device.kind != "cpu",
+            free_gb=None if free is None else free / 1e9,
+            class_word=class_word,
+        )
+        return advise(Facts.of(examples), place)
+
     def has_base(self, base_model: str) -> bool:
         """Whether a base can be asked about without downloading it first."""
         return hub.is_here(base_model)
@@ -387,15 +414,6 @@ class Engine:
     def close(self) -> None:
         """End the worker after what it is doing; a training run is asked to stop and keeps a checkpoint."""
         self._worker.close()
-
-    def _spelt_out(self, values: Mapping[str, object]) -> dict[str, object]:
-        """A training config's values with the wildcards spelt out: a run does not change when a file does."""
-        spelt = dict(values)
-        for key in ("caption_templates", "sample_prompts"):
-            given = values.get(key)
-            if isinstance(given, Sequence) and not isinstance(given, str):
-                spelt[key] = [self.resolve(text) if isinstance(text, str) else text for text in given]
-        return spelt
 
     def _adapter_column(self, text: str) -> tuple[Column, Path]:
         column = parse_column(text, self.workspace)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from sdplay.errors import TemplateError
@@ -40,6 +40,16 @@ def resolve(template: str, wildcards: Mapping[str, Sequence[str]]) -> str:
     Raises TemplateError for a name that does not exist, cannot be one, or has more lines than a template may have combinations.
     """
     return _resolve(template, wildcards, depth=0)
+
+
+def spelt_out(values: Mapping[str, object], resolved: Callable[[str], str]) -> dict[str, object]:
+    """A training config's values with its templates resolved: a run does not change when a file does."""
+    spelt = dict(values)
+    for key in ("caption_templates", "sample_prompts"):
+        given = values.get(key)
+        if isinstance(given, Sequence) and not isinstance(given, str):
+            spelt[key] = [resolved(text) if isinstance(text, str) else text for text in given]
+    return spelt
 
 
 def called(template: str) -> list[str]:

@@ -14,6 +14,13 @@ SOURCES = sorted((ROOT / "sdplay").rglob("*.py"))
 HEAVY = {"torch", "diffusers", "transformers", "peft", "gradio", "datasets", "accelerate"}
 LIGHT = ("errors", "config", "events", "runs", "templates", "engine", "cli", "presets", "prompt_sets", "sample_sets")
 LIGHT += (
+    "history",
+    "library",
+    "exports",
+    "choice",
+    "diagnosis",
+    "card",
+    "longer",
     "compare",
     "columns",
     "hub",
