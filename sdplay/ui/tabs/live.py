@@ -15,7 +15,7 @@ from sdplay.engine import Engine
 from sdplay.errors import ConfigError, SdplayError
 from sdplay.runs import Run
 from sdplay.ui.errors import friendly
-from sdplay.ui.html import html_block, only_news
+from sdplay.ui.html import beat, html_block, only_news
 from sdplay.ui.scrubber import sample_block
 from sdplay.ui.tabs.events import quick, silent
 from sdplay.ui.views import live as views
@@ -110,9 +110,9 @@ def watch(engine: Engine, run_id: str | None, more: float | None, seen: Mapping[
     }
     failed = state.status == "failed"
     marks: dict[str, object] = {
-        "status": status,
-        **{name: (row.id, able) for name, able in can.items()},
-        "onward": (row.id, can["go_on"], more, state.steps),
+        "status": (status, beat()),
+        **{name: (row.id, able, beat()) for name, able in can.items()},
+        "onward": (row.id, can["go_on"], more, state.steps, beat()),
         "report": (row.id, failed, state.ended_at),
         "advice": (row.id, choice, len(state.scores)),
         "samples": (row.id, [entry.step for entry in state.samples], chosen, state.ended),

@@ -14,7 +14,7 @@ from sdplay.errors import ConfigError
 from sdplay.history import MOST_NOTE
 from sdplay.ui.access import Access
 from sdplay.ui.errors import friendly
-from sdplay.ui.html import html_block, only_news
+from sdplay.ui.html import beat, html_block, only_news
 from sdplay.ui.scrubber import sample_block
 from sdplay.ui.tabs.events import quick, silent
 from sdplay.ui.tabs.live import ENDED_EARLY, chosen_run, find_run, resume_run
@@ -161,8 +161,8 @@ def watch_chosen(engine: Engine, run_id: str | None, seen: Mapping[str, str]) ->
     others = [entry.id for entry in engine.history.rows() if entry.id != run_id]
     able = {"compare": ready, "open": bool(row), "resume": early, "clone": bool(row), "delete": bool(row and row.state.ended)}
     marks: dict[str, object] = {
-        **able,
-        "status": status,
+        **{name: (can, beat()) for name, can in able.items()},
+        "status": (status, beat()),
         "best": (run_id, choice),
         "pictures": (run_id, [entry.step for entry in row.state.samples], chosen, row.state.ended) if row else None,
         "details": (run_id, row.state.artifacts) if row else None,
