@@ -16,7 +16,7 @@ from sdplay import png_settings
 from sdplay.config import GenerateConfig
 from sdplay.families import DrawRequest, Family, Parts, batch, checked_size
 from sdplay.formats import AdapterFile, attached
-from sdplay.resting import at_hand
+from sdplay.resting import looking, reading
 from sdplay.workspace import write_atomically
 
 BATCH = 8
@@ -49,16 +49,9 @@ def draw(
     parts: Parts, family: Family, shots: Sequence[Shot], config: GenerateConfig, *, cancelled: Callable[[], bool] = never
 ) -> Iterator[Image.Image]:
     """One picture per shot, in order, with whatever is on the base. Raises Cancelled between denoising steps."""
-    with at_hand(parts):
-        yield from _drawn(parts, family, shots, config, cancelled=cancelled)
-
-
-def _drawn(
-    parts: Parts, family: Family, shots: Sequence[Shot], config: GenerateConfig, *, cancelled: Callable[[], bool]
-) -> Iterator[Image.Image]:
     size = checked_size(parts, config.size)
     texts = list(dict.fromkeys([config.negative_prompt, *(shot.prompt for shot in shots)]))
-    with torch.no_grad():
+    with torch.no_grad(), reading(parts):
         encoded = dict(zip(texts, family.encode_prompts(parts, texts).rows(), strict=True))
     at_once = max(1, min(BATCH, BATCH_PX // size**2))
     for start in range(0, len(shots), at_once):
@@ -72,7 +65,9 @@ def _drawn(
             size=size,
             cancelled=cancelled,
         )
-        yield from map(to_picture, family.draw(parts, request))
+        with looking(parts):
+            drawn = family.draw(parts, request)
+        yield from map(to_picture, drawn)
 
 
 def to_picture(pixels: Tensor) -> Image.Image:
