@@ -27,17 +27,17 @@ OBLONG, MANY_OBLONG = 1.1, 0.3
 RATES = {"mini": 1e-3, "sd15": 1e-4, "sd2": 1e-4, "sdxl": 1e-4, "sd3": 1e-4}
 WORD_RATES = {"mini": 1e-2}
 MEMORY_GB: dict[str, tuple[tuple[float, Mapping[str, object]], ...]] = {
-    "sd15": ((6.5, {}), (3.7, {"gradient_checkpointing": "on"})),
-    "sd2": ((8.5, {}), (4.5, {"gradient_checkpointing": "on"})),
+    "sd15": ((4.0, {}), (3.0, {"gradient_checkpointing": "on"})),
+    "sd2": ((5.5, {}), (3.5, {"gradient_checkpointing": "on"})),
     "sdxl": (
-        (14.5, {}),
-        (9.5, {"gradient_checkpointing": "on"}),
+        (14.0, {}),
+        (10.0, {"gradient_checkpointing": "on"}),
         (8.0, {"gradient_checkpointing": "on", "base_precision": "int8"}),
         (7.0, {"gradient_checkpointing": "on", "base_precision": "nf4"}),
     ),
     "sd3": (
         (12.0, {}),
-        (7.5, {"gradient_checkpointing": "on"}),
+        (8.5, {"gradient_checkpointing": "on"}),
         (6.0, {"gradient_checkpointing": "on", "base_precision": "int8"}),
         (5.0, {"gradient_checkpointing": "on", "base_precision": "nf4"}),
     ),

@@ -27,6 +27,7 @@ from sdplay.holes import Holes, holes_for
 from sdplay.job import Hooks, Job
 from sdplay.methods import Trainable
 from sdplay.prior import ClassSource, Prior, prepare_prior
+from sdplay.resting import resting
 
 ORDER, VALIDATION = buckets.ORDER, 1002
 """Streams of random numbers beside the micro-batches of a step, which are numbered from 0."""
@@ -98,19 +99,25 @@ def prepare_material(job: Job, hooks: Hooks, trainable: Trainable) -> Material:
         stop_requested=hooks.stop_requested,
     )
     prior = prepare_prior(config, job.parts, job.family, source)
+    encoders, others = list(job.parts.text_encoders.values()), [job.parts.pipeline.vae, job.parts.denoiser]
     texts = ["", *held_out_captions, *(text for choices in captions for text in choices), *([prior.text] if prior else [])]
-    return Material(
-        train=_encoded(job, train_examples, sides, say=_say(hooks, "encoding pictures")),
-        held_out=_encoded(job, held_out, sides[:1], say=_say(hooks, "encoding pictures")),
-        captions=captions,
-        held_out_captions=held_out_captions,
-        conditioning=encode_texts(
+    with resting(job.parts, encoders):
+        train = _encoded(job, train_examples, sides, say=_say(hooks, "encoding pictures"))
+        validated = _encoded(job, held_out, sides[:1], say=_say(hooks, "encoding pictures"))
+    with resting(job.parts, others if "text_encoder_3" in job.parts.text_encoders else []):
+        conditioning = encode_texts(
             [] if trainable.changes_text else texts,
             job.parts,
             job.family,
             folder=job.cache_folder / "text",
             on_progress=_say(hooks, "encoding text"),
-        ),
+        )
+    return Material(
+        train=train,
+        held_out=validated,
+        captions=captions,
+        held_out_captions=held_out_captions,
+        conditioning=conditioning,
         objective=losses.prepared_objective(job.family.objective(job.parts), config),
         prior=prior,
         shares=[shares_for(example.caption, config) for example in train_examples] if config.template_weights else [],

@@ -18,7 +18,7 @@ from sdplay.config import GenerateConfig
 from sdplay.families import DrawRequest, Family, Parts, batch, checked_size
 from sdplay.formats import AdapterFile, attached
 from sdplay.remembered_texts import read_texts
-from sdplay.resting import at_hand
+from sdplay.resting import looking, reading
 from sdplay.templates import split_negative
 from sdplay.workspace import write_atomically
 
@@ -61,17 +61,11 @@ def draw(
     parts: Parts, family: Family, shots: Sequence[Shot], config: GenerateConfig, *, cancelled: Callable[[], bool] = never
 ) -> Iterator[Image.Image]:
     """One picture per shot, in order, with whatever is on the base. Raises Cancelled between denoising steps."""
-    with at_hand(parts):
-        yield from _drawn(parts, family, shots, config, cancelled=cancelled)
-
-
-def _drawn(
-    parts: Parts, family: Family, shots: Sequence[Shot], config: GenerateConfig, *, cancelled: Callable[[], bool]
-) -> Iterator[Image.Image]:
     size = checked_size(parts, config.size)
     pairs = {shot: shot.texts(config.negative_prompt) for shot in shots}
     texts = [config.negative_prompt, *(prompt for prompt, _ in pairs.values()), *(own for _, own in pairs.values())]
-    encoded = read_texts(parts, family, texts)
+    with reading(parts):
+        encoded = read_texts(parts, family, texts)
     at_once = even_batch(len(shots), most_at_once(parts, size * size))
     for start in range(0, len(shots), at_once):
         chunk = shots[start : start + at_once]
@@ -84,7 +78,9 @@ def _drawn(
             size=size,
             cancelled=cancelled,
         )
-        yield from map(to_picture, family.draw(parts, request))
+        with looking(parts):
+            drawn = family.draw(parts, request)
+        yield from map(to_picture, drawn)
 
 
 def most_at_once(parts: Parts, pixels: int) -> int:
