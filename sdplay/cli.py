@@ -14,12 +14,13 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 import yaml
 
 from sdplay import __version__
-from sdplay.config import GenerateConfig, parse_assignment
+from sdplay.config import parse_assignment
+from sdplay.drawing import DrawConfig, GenerateConfig, Scheduler
 from sdplay.errors import ConfigError, SdplayError
 from sdplay.progress import watch_comparison, watch_run
 from sdplay.quiet import quiet_environment
@@ -133,6 +134,10 @@ def _add_generate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("-n", type=int, default=1, dest="count", help="how many, with seeds counting up")
     parser.add_argument("-o", "--out", type=Path, help="folder (default: in the workspace)")
+    parser.add_argument("--image", default="", metavar="FILE", help="picture to begin with")
+    parser.add_argument("--mask", default="", metavar="FILE", help="as large as --image: white is drawn anew, black stays")
+    strength = DrawConfig().strength
+    parser.add_argument("--strength", type=float, default=strength, help=f"how much of --image is given up, 0 to 1 (default: {strength})")
     _add_drawing(parser)
 
 
@@ -147,8 +152,13 @@ def _add_compare(parser: argparse.ArgumentParser) -> None:
 def _add_drawing(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--base", default="mini", help="base model (default: mini)")
     parser.add_argument("--steps", type=int, default=GenerateConfig().steps)
-    parser.add_argument("--guidance", type=float, default=GenerateConfig().guidance_scale)
+    parser.add_argument("--guidance", type=float, default=GenerateConfig().guidance_scale, help="0 or 1: none")
+    parser.add_argument("--guidance-rescale", type=float, default=0.0, help="0 to 1 (default: 0)")
     parser.add_argument("--negative", default="")
+    parser.add_argument("--size", type=int, metavar="PX", help="width, without --height the side of a square (default: the base's own)")
+    parser.add_argument("--height", type=int, metavar="PX")
+    parser.add_argument("--scheduler", default="base", metavar="NAME", help=f"one of: {', '.join(get_args(Scheduler))}")
+    parser.add_argument("--clip-skip", type=int, default=1, metavar="N", help="2: the text encoder's last but one layer (default: 1)")
 
 
 def do_demo(arguments: argparse.Namespace) -> int:
@@ -291,9 +301,11 @@ def do_generate(arguments: argparse.Namespace) -> int:
     """Draw, print the files."""
     engine = _engine()
     seeds = [arguments.seed + index for index in range(arguments.count)]
-    drawn = engine.draw(
-        [arguments.prompt], seeds, _drawing(arguments), adapter=arguments.adapter, base_model=arguments.base, folder=arguments.out
-    )
+    asked = {
+        "prompts": [arguments.prompt], "seeds": seeds, "drawing": _drawing(arguments), "adapter": arguments.adapter,
+        "base_model": arguments.base, "image": arguments.image, "mask": arguments.mask, "strength": arguments.strength,
+    }  # fmt: skip
+    drawn = engine.draw_pictures(asked, folder=arguments.out)
     if arguments.json:
         _print_json([{"file": str(picture.path), "prompt": picture.prompt, "seed": picture.seed} for picture in drawn])
     else:
@@ -414,7 +426,11 @@ def _read_config(path: Path) -> dict[str, object]:
 
 
 def _drawing(arguments: argparse.Namespace) -> dict[str, object]:
-    return {"steps": arguments.steps, "guidance_scale": arguments.guidance, "negative_prompt": arguments.negative}
+    return {
+        "steps": arguments.steps, "guidance_scale": arguments.guidance, "guidance_rescale": arguments.guidance_rescale,
+        "negative_prompt": arguments.negative, "size": arguments.size, "height": arguments.height,
+        "scheduler": arguments.scheduler, "clip_skip": arguments.clip_skip,
+    }  # fmt: skip
 
 
 def _report_end(engine: Engine, run_id: str, state: RunState, *, as_json: bool) -> int:

@@ -11,7 +11,7 @@ from diffusers import StableDiffusionInpaintPipeline, StableDiffusionPipeline
 from torch import Tensor
 
 from sdplay import inpainting, pipelines
-from sdplay.clip_text import token_ids
+from sdplay.clip_text import last_states, token_ids
 from sdplay.device import Device
 from sdplay.families import Conditioning, DrawRequest, Parts
 
@@ -59,9 +59,9 @@ def load(folder: Path, device: Device, *, source: str, checkpoint: Path | None =
     )
 
 
-def encode_prompts(parts: Parts, prompts: Sequence[str]) -> Conditioning:
+def encode_prompts(parts: Parts, prompts: Sequence[str], *, clip_skip: int = 1) -> Conditioning:
     """B texts -> (B, 77, width); longer texts are cut, as Stable Diffusion does."""
-    return Conditioning(parts.text_encoders["text_encoder"](token_ids(parts, "text_encoder", prompts)).last_hidden_state)
+    return Conditioning(last_states(parts.text_encoders["text_encoder"], token_ids(parts, "text_encoder", prompts), clip_skip))
 
 
 def predict(parts: Parts, x_t: Tensor, t: Tensor, conditioning: Conditioning, geometry: Tensor) -> Tensor:
@@ -71,5 +71,6 @@ def predict(parts: Parts, x_t: Tensor, t: Tensor, conditioning: Conditioning, ge
 
 @torch.no_grad()
 def draw(parts: Parts, request: DrawRequest) -> list[Tensor]:
-    """B pictures (3, size, size) in [0, 1] by the base's own scheduler."""
-    return list(pipelines.run_pipeline(parts, request, output_type="pt", **inpainting.hiding_arguments(parts, request)).float().cpu())
+    """B pictures (3, H, W) in [0, 1]."""
+    hiding = inpainting.hiding_arguments(parts, request)
+    return list(pipelines.run_pipeline(parts, request, StableDiffusionInpaintPipeline, output_type="pt", **hiding).float().cpu())

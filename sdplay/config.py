@@ -384,47 +384,6 @@ class PivotalConfig(WordsConfig, AdapterConfig, PriorConfig):
     )
 
 
-class GenerateConfig(Config):
-    """How pictures are drawn."""
-
-    steps: int = setting(20, "Denoising steps", "More steps, finer picture, longer wait.", level="basic", typical="20 to 30", ge=1, le=200)
-    guidance_scale: float = setting(
-        4.0,
-        "Guidance",
-        "How strongly the picture follows the prompt.",
-        level="basic",
-        typical="3 for the embedded model, 7 for Stable Diffusion",
-        risk="High: harsh colours.",
-        ge=1,
-        le=30,
-    )
-    size: int | None = setting(None, "Size (px)", "Side of the square; empty: the base model's own.", ge=32, le=1536, multiple_of=8)
-    negative_prompt: Text = setting("", "Negative prompt", "What the picture should not show.", level="basic")
-
-
-class CompareConfig(Config):
-    """A grid: columns (base, a run at a step, an adapter file, each with a strength) by prompts by seeds."""
-
-    base_model: Text = setting("mini", "Base model", "The base model of every column.", level="hidden")
-    columns: tuple[Text, ...] = setting(
-        ("base",),
-        "Columns",
-        "base, RUN, RUN@STEP or FILE, each with :STRENGTH if wanted; + mixes several.",
-        min_length=1,
-        max_length=12,
-    )
-    prompts: tuple[Text, ...] = setting((), "Prompts", "One row each.", min_length=1, max_length=64)
-    seeds: tuple[Annotated[int, Field(ge=0, le=2**31 - 1)], ...] = setting(
-        (1,), "Seeds", "Every column starts from the same noise.", min_length=1, max_length=16
-    )
-    drawing: GenerateConfig = Field(default_factory=GenerateConfig, title="Drawing")
-
-    @property
-    def num_cells(self) -> int:
-        """Pictures in the grid."""
-        return len(self.columns) * len(self.prompts) * len(self.seeds)
-
-
 def parse(config_class: type[ConfigT], values: Mapping[str, object]) -> ConfigT:
     """Check values at the door. Raises ConfigError with one sentence per mistake."""
     try:

@@ -30,14 +30,17 @@ from sdplay.compare import (
     open_comparison,
     set_status,
 )
-from sdplay.config import CompareConfig, GenerateConfig, TrainConfig, WordsConfig, parse
+from sdplay.config import TrainConfig, WordsConfig, parse
 from sdplay.data import Dataset, DatasetStore
+from sdplay.drawing import CompareConfig, DrawConfig
 from sdplay.errors import Cancelled, ConfigError, DataError, RunError
 from sdplay.events import RunState
 from sdplay.methods import parse_train_config
+from sdplay.png import write_png
 from sdplay.prompt_sets import PromptSet, load_prompt_sets, save_prompt_set
 from sdplay.runs import Run, RunFollower, create_run, list_runs, open_run
 from sdplay.sample_sets import Sample, load_samples
+from sdplay.start import StartPicture, open_start
 from sdplay.worker import Worker
 from sdplay.workspace import PRESETS, Workspace, slug
 
@@ -58,8 +61,18 @@ class Drawn:
     seed: int
 
 
+@dataclass(frozen=True)
+class Asked:
+    """Pictures that are asked for, with everything found that the config names."""
+
+    config: DrawConfig
+    column: Column
+    start: StartPicture | None
+    folder: Path
+
+
 class Engine:
-    """Submit, stop, resume, draw, compare, list. Every method may be called from any thread and returns at once, except `draw`."""
+    """Submit, stop, resume, draw, compare, list. Any thread may call; all return at once, but for what draws pictures."""
 
     def __init__(self, workspace: Workspace) -> None:
         self.workspace = workspace
@@ -180,14 +193,17 @@ class Engine:
 
     def draw(self, prompts: Sequence[str], seeds: Sequence[int], values: Mapping[str, object], *, adapter: str = "base",
              base_model: str = hub.MINI, folder: Path | None = None) -> list[Drawn]:  # fmt: skip
-        """Draw prompts x seeds, wait for it, return the PNGs. `values` are GenerateConfig's. Raises SdplayError."""
-        config = parse(GenerateConfig, values)
-        grid = parse(
-            CompareConfig, {"base_model": base_model, "columns": (adapter,), "prompts": prompts, "seeds": seeds, "drawing": config}
-        )
-        column = parse_column(adapter, self.workspace)
-        target = folder or self.workspace.pictures
-        return self._worker.draw(base_model, lambda parts, family: _draw_shots(parts, family, grid, column, target)).result()
+        """`draw_pictures` from nothing: prompts x seeds; `values` are GenerateConfig's."""
+        asked = {"prompts": prompts, "seeds": seeds, "adapter": adapter, "base_model": base_model, "drawing": values}
+        return self.draw_pictures(asked, folder=folder)
+
+    def draw_pictures(self, values: Mapping[str, object], *, folder: Path | None = None) -> list[Drawn]:
+        """Draw what DrawConfig's `values` ask for, wait for it, return the PNGs, each with its settings inside. Raises SdplayError."""
+        config = parse(DrawConfig, values)
+        column = parse_column(config.adapter, self.workspace)
+        start = open_start(config.image, config.mask, config.strength)
+        asked = Asked(config, column, start, folder or self.workspace.pictures)
+        return self._worker.draw(config.base_model, lambda parts, family: _draw_shots(parts, family, asked)).result()
 
     def compare(self, values: Mapping[str, object]) -> str:
         """Queue a comparison grid; `values` are CompareConfig's. Returns its id. Raises SdplayError; then nothing was written."""
@@ -386,18 +402,20 @@ def _check_trigger(config: TrainConfig, dataset: Dataset) -> None:
         raise ConfigError("The training templates never use the trigger word.", "Put {token} into each of them.")
 
 
-def _draw_shots(parts: Parts, family: Family, grid: CompareConfig, column: Column, folder: Path) -> list[Drawn]:
+def _draw_shots(parts: Parts, family: Family, asked: Asked) -> list[Drawn]:
     from sdplay import sample
     from sdplay.formats import read_adapter
 
-    shots = [sample.Shot(prompt, seed) for prompt in grid.prompts for seed in grid.seeds]
-    adapters = [(read_adapter(path), strength) for path, strength in column.adapters]
-    drawn = []
+    config, drawn = asked.config, []
+    shots = [sample.Shot(prompt, seed) for prompt in config.prompts for seed in config.seeds]
+    adapters = [(read_adapter(path), strength) for path, strength in asked.column.adapters]
+    shared = {**config.drawing.model_dump(), "base_model": config.base_model, "adapter": asked.column.label}
+    if asked.start:
+        shared |= {"strength": config.strength, "image": Path(config.image).name, "mask": Path(config.mask).name}
     with sample.using(parts, adapters):
-        for shot, picture in zip(shots, sample.draw(parts, family, shots, grid.drawing), strict=True):
-            path = _free_path(folder, f"{slug(shot.prompt) or 'picture'}-s{shot.seed}")
-            settings = {**grid.drawing.model_dump(), "prompt": shot.prompt, "seed": shot.seed, "base_model": grid.base_model}
-            sample.write_png(path, picture, {**settings, "adapter": column.label})
+        for shot, picture in zip(shots, sample.draw(parts, family, shots, config.drawing, start=asked.start), strict=True):
+            path = _free_path(asked.folder, f"{slug(shot.prompt) or 'picture'}-s{shot.seed}")
+            write_png(path, picture, {**shared, "prompt": shot.prompt, "seed": shot.seed})
             drawn.append(Drawn(path, shot.prompt, shot.seed))
     return drawn
 

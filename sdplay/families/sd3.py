@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import StableDiffusion3Pipeline
+from diffusers import StableDiffusion3InpaintPipeline, StableDiffusion3Pipeline
 from torch import Tensor
 from torch.nn import functional
 
@@ -56,11 +56,11 @@ def load(folder: Path, device: Device, *, source: str, checkpoint: Path | None =
     return pipelines.assemble(pipeline, device, source=source, denoiser=DENOISER, encoders=encoders, size_multiple=size_multiple)
 
 
-def encode_prompts(parts: Parts, prompts: Sequence[str]) -> Conditioning:
+def encode_prompts(parts: Parts, prompts: Sequence[str], *, clip_skip: int = 1) -> Conditioning:
     """B texts -> (B, 77 + 256, width), CLIP's states side by side and padded with zeros, then T5's, and both CLIPs' pooled vectors."""
     with pipelines.computing(parts.text_encoders["text_encoder"]):
-        first, pooled = penultimate(parts, "text_encoder", prompts)
-        second, pooled_too = penultimate(parts, "text_encoder_2", prompts)
+        first, pooled = penultimate(parts, "text_encoder", prompts, clip_skip=clip_skip)
+        second, pooled_too = penultimate(parts, "text_encoder_2", prompts, clip_skip=clip_skip)
         t5 = _encode_t5(parts, prompts)
     clip = torch.cat([first, second], dim=-1)
     clip = functional.pad(clip, (0, t5.shape[-1] - clip.shape[-1]))
@@ -87,10 +87,11 @@ def predict(parts: Parts, x_t: Tensor, t: Tensor, conditioning: Conditioning, ge
 
 @torch.no_grad()
 def draw(parts: Parts, request: DrawRequest) -> list[Tensor]:
-    """B pictures (3, size, size) in [0, 1] by the base's own scheduler."""
+    """B pictures (3, H, W) in [0, 1]."""
     latents = pipelines.run_pipeline(
         parts,
         request,
+        StableDiffusion3InpaintPipeline,
         pooled_prompt_embeds=request.conditioning.pooled,
         negative_pooled_prompt_embeds=request.negative.pooled,
         output_type="latent",

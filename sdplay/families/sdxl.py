@@ -57,11 +57,11 @@ def load(folder: Path, device: Device, *, source: str, checkpoint: Path | None =
     )
 
 
-def encode_prompts(parts: Parts, prompts: Sequence[str]) -> Conditioning:
+def encode_prompts(parts: Parts, prompts: Sequence[str], *, clip_skip: int = 1) -> Conditioning:
     """B texts -> (B, 77, 768 + 1280), both encoders' states before the last layer side by side, and (B, 1280) pooled by the second."""
     with pipelines.computing(parts.text_encoders["text_encoder"]):
-        first, _ = penultimate(parts, "text_encoder", prompts)
-        second, pooled = penultimate(parts, "text_encoder_2", prompts)
+        first, _ = penultimate(parts, "text_encoder", prompts, clip_skip=clip_skip)
+        second, pooled = penultimate(parts, "text_encoder_2", prompts, clip_skip=clip_skip)
     return Conditioning(torch.cat([first, second], dim=-1), pooled)
 
 
@@ -76,15 +76,16 @@ def predict(parts: Parts, x_t: Tensor, t: Tensor, conditioning: Conditioning, ge
 
 @torch.no_grad()
 def draw(parts: Parts, request: DrawRequest) -> list[Tensor]:
-    """B pictures (3, size, size) in [0, 1] by the base's own scheduler, told to be uncropped and of the size that is drawn."""
+    """B pictures (3, H, W) in [0, 1], told to be uncropped and of the size that is drawn."""
     latents = pipelines.run_pipeline(
         parts,
         request,
+        StableDiffusionXLInpaintPipeline,
         pooled_prompt_embeds=request.conditioning.pooled,
         negative_pooled_prompt_embeds=request.negative.pooled,
-        original_size=(request.size, request.size),
+        original_size=(request.height, request.width),
         crops_coords_top_left=(0, 0),
-        target_size=(request.size, request.size),
+        target_size=(request.height, request.width),
         output_type="latent",
         **inpainting.hiding_arguments(parts, request),
     )

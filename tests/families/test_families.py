@@ -11,9 +11,9 @@ import torch
 from PIL import Image
 
 from sdplay.cache import encode_examples, geometry_of, load_pixels
-from sdplay.config import GenerateConfig
 from sdplay.data import Example
 from sdplay.device import best_device
+from sdplay.drawing import GenerateConfig
 from sdplay.engine import Engine
 from sdplay.errors import ConfigError, ModelError
 from sdplay.families import Conditioning, Parts, batch, checked_size, family

@@ -7,8 +7,8 @@ from typing import Any
 
 import gradio as gr
 
-from sdplay.config import GenerateConfig
 from sdplay.data import report
+from sdplay.drawing import GenerateConfig
 from sdplay.engine import Engine
 from sdplay.errors import DataError, SdplayError
 from sdplay.sample_sets import gallery_prompts

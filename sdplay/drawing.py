@@ -1,0 +1,102 @@
+"""How pictures are drawn, and which: the settings of drawing and of comparisons, as `config.py` says them for training."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, StringConstraints, model_validator
+from typing_extensions import Self
+
+from sdplay.config import Config, Text, setting
+
+Prompt = Annotated[str, StringConstraints(strip_whitespace=True, max_length=5000)]
+Seed = Annotated[int, Field(ge=0, le=2**31 - 1)]
+Scheduler = Literal[
+    "base", "Euler", "Euler a", "Heun", "DPM++ 2M", "DPM++ 2M Karras", "DPM++ 2M SDE", "DPM++ 2M SDE Karras", "DPM++ SDE",
+    "DPM++ SDE Karras", "DPM2", "DPM2 a", "DDIM", "DDPM", "PNDM", "UniPC", "LCM",
+]  # fmt: skip
+"""What `schedulers.py` knows, by the names that A1111 gave them; `base`: the base model's own."""
+
+
+class GenerateConfig(Config):
+    """How pictures are drawn."""
+
+    steps: int = setting(20, "Denoising steps", "More steps, finer picture, longer wait.", level="basic", typical="20 to 30", ge=1, le=200)
+    guidance_scale: float = setting(
+        4.0,
+        "Guidance",
+        "How strongly the picture follows the prompt.",
+        level="basic",
+        typical="3 for the embedded model, 7 for Stable Diffusion",
+        risk="High: harsh colours. 0 or 1: none, twice as fast, and the negative prompt does nothing.",
+        ge=0,
+        le=30,
+    )
+    size: int | None = setting(
+        None,
+        "Size (px)",
+        "Width; without a height the side of a square. Empty: the base model's own, or for a start picture its shape at that area.",
+        ge=32,
+        le=1536,
+        multiple_of=8,
+    )
+    height: int | None = setting(None, "Height (px)", "Empty: as wide.", ge=32, le=1536, multiple_of=8)
+    negative_prompt: Prompt = setting("", "Negative prompt", "What the picture should not show.", level="basic")
+    scheduler: Scheduler = setting(
+        "base", "Scheduler", "How noise becomes a picture, step by step. base: as the base model says.", typical="DPM++ 2M Karras, Euler a"
+    )
+    clip_skip: int = setting(
+        1, "Clip skip", "Which of the text encoder's last layers is read. 1: as the base was made.", typical="1; 2 for anime bases",
+        risk="Every step up knows less about the prompt.", ge=1, le=12,
+    )  # fmt: skip
+    guidance_rescale: float = setting(
+        0.0, "Guidance rescale", "Keeps strong guidance from washing out (Lin et al. 2023, sec. 3.4). Not for Stable Diffusion 3.",
+        typical="0, or 0.7 for bases of zero terminal SNR", ge=0, le=1,
+    )  # fmt: skip
+
+
+class DrawConfig(Config):
+    """Pictures that are asked for: prompts by seeds, from nothing, from a start picture, or inside a painted mask."""
+
+    base_model: Text = setting("mini", "Base model", "The base model that draws.", level="hidden")
+    adapter: Text = setting(
+        "base", "Adapters", "base, RUN, RUN@STEP or FILE, each with :STRENGTH if wanted; + mixes several.", level="hidden"
+    )
+    prompts: tuple[Prompt, ...] = setting((), "Prompts", "What to draw.", level="hidden", min_length=1, max_length=64)
+    seeds: tuple[Seed, ...] = setting(
+        (1,), "Seeds", "One picture of each prompt for every seed.", level="hidden", min_length=1, max_length=16
+    )
+    image: Text = setting("", "Start picture", "A file that the pictures begin with; empty: noise.", level="hidden")
+    mask: Text = setting("", "Mask", "A file as large as the start picture: white is drawn anew, black stays to the pixel.", level="hidden")
+    strength: float = setting(
+        0.6, "Strength", "How much of the start picture is given up. 0: none, it comes back as it is; 1: all.", level="basic",
+        typical="0.4 to 0.7; 1 to fill a mask with something else", ge=0, le=1,
+    )  # fmt: skip
+    drawing: GenerateConfig = Field(default_factory=GenerateConfig, title="Drawing")
+
+    @model_validator(mode="after")
+    def _a_mask_is_of_a_picture(self) -> Self:
+        if self.mask and not self.image:
+            raise ValueError("a mask needs a start picture")
+        return self
+
+
+class CompareConfig(Config):
+    """A grid: columns (base, a run at a step, an adapter file, each with a strength) by prompts by seeds."""
+
+    base_model: Text = setting("mini", "Base model", "The base model of every column.", level="hidden")
+    columns: tuple[Text, ...] = setting(
+        ("base",),
+        "Columns",
+        "base, RUN, RUN@STEP or FILE, each with :STRENGTH if wanted; + mixes several.",
+        min_length=1,
+        max_length=12,
+    )
+    prompts: tuple[Prompt, ...] = setting((), "Prompts", "One row each.", min_length=1, max_length=64)
+    seeds: tuple[Seed, ...] = setting((1,), "Seeds", "Every column starts from the same noise.", min_length=1, max_length=16)
+    drawing: GenerateConfig = Field(default_factory=GenerateConfig, title="Drawing")
+
+    @property
+    def num_cells(self) -> int:
+        """Pictures in the grid."""
+        return len(self.columns) * len(self.prompts) * len(self.seeds)
