@@ -32,7 +32,7 @@ from sdplay.compare import (
 )
 from sdplay.config import TrainConfig, WordsConfig, parse
 from sdplay.data import Dataset, DatasetStore
-from sdplay.drawing import CompareConfig, DrawConfig
+from sdplay.drawing import CompareConfig, DrawConfig, GenerateConfig
 from sdplay.errors import Cancelled, ConfigError, DataError, RunError
 from sdplay.events import RunState
 from sdplay.methods import parse_train_config
@@ -199,7 +199,7 @@ class Engine:
 
     def draw_pictures(self, values: Mapping[str, object], *, folder: Path | None = None) -> list[Drawn]:
         """Draw what DrawConfig's `values` ask for, wait for it, return the PNGs, each with its settings inside. Raises SdplayError."""
-        config = parse(DrawConfig, values)
+        config = parse(DrawConfig, {**values, "drawing": parse(GenerateConfig, dict(values.get("drawing") or {}))})
         column = parse_column(config.adapter, self.workspace)
         start = open_start(config.image, config.mask, config.strength)
         asked = Asked(config, column, start, folder or self.workspace.pictures)
@@ -409,7 +409,7 @@ def _draw_shots(parts: Parts, family: Family, asked: Asked) -> list[Drawn]:
     config, drawn = asked.config, []
     shots = [sample.Shot(prompt, seed) for prompt in config.prompts for seed in config.seeds]
     adapters = [(read_adapter(path), strength) for path, strength in asked.column.adapters]
-    shared = {**config.drawing.model_dump(), "base_model": config.base_model, "adapter": asked.column.label}
+    shared = {**config.drawing.model_dump(), "base_model": config.base_model, "adapter": asked.column.text}
     if asked.start:
         shared |= {"strength": config.strength, "image": Path(config.image).name, "mask": Path(config.mask).name}
     with sample.using(parts, adapters):

@@ -11,7 +11,8 @@ from typing import get_args
 
 from PIL import Image, PngImagePlugin
 
-from sdplay.drawing import Scheduler
+from sdplay.config import parse
+from sdplay.drawing import DrawConfig, GenerateConfig, Scheduler
 from sdplay.errors import ConfigError
 from sdplay.workspace import write_atomically
 
@@ -69,6 +70,13 @@ def read_settings(path: Path) -> dict[str, object]:
     raise ConfigError(f"{path.name[:80]!r} does not say how it was made.", "Give the PNG file itself; programs that send pictures drop it.")
 
 
+def as_asked(settings: Mapping[str, object]) -> DrawConfig:
+    """What was asked for when a picture with these settings was drawn; what they do not say is as usual. Raises ConfigError."""
+    drawing = {key: settings[key] for key in GenerateConfig.model_fields if key in settings}
+    whole = {key: settings[key] for key in ("base_model", "adapter", "strength") if settings.get(key) not in (None, "")}
+    return parse(DrawConfig, {**whole, "prompts": (settings.get("prompt", ""),), "seeds": (settings.get("seed", 1),), "drawing": drawing})
+
+
 def _from_parameters(text: str) -> dict[str, object]:
     """A1111's text: the prompt, maybe `Negative prompt:`, and a last line of `Label: value, ...`."""
     body, _, last = text.strip().rpartition("\n")
@@ -78,7 +86,7 @@ def _from_parameters(text: str) -> dict[str, object]:
     prompt, _, negative = body.partition("\nNegative prompt:") if not body.startswith("Negative prompt:") else ("", "", body[16:])
     settings: dict[str, object] = {"prompt": prompt.strip(), "negative_prompt": negative.strip()}
     for label, key in _NAMED.items():
-        if label in facts:
+        if label in facts and key not in ("base_model", "adapter"):  # names that mean something else there
             settings[key] = _number(facts[label])
     settings |= _size(facts.get("Size", "")) | _scheduler(facts)
     return {key: value for key, value in settings.items() if value is not None}

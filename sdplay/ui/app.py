@@ -27,6 +27,7 @@ from sdplay.ui.forms import Control
 from sdplay.ui.html import html_block, only_news
 from sdplay.ui.tabs import compare as compare_tab
 from sdplay.ui.tabs import dataset as dataset_tab
+from sdplay.ui.tabs import draw as draw_tab
 from sdplay.ui.tabs import prompts as prompts_tab
 from sdplay.ui.tabs import runs as runs_tab
 from sdplay.ui.tabs import train as train_tab
@@ -53,6 +54,7 @@ class Page:
     train: train_tab.TrainTab
     compare: compare_tab.CompareTab
     runs: runs_tab.RunsTab
+    draw: draw_tab.DrawTab
     base: gr.Dropdown
 
     @property
@@ -65,7 +67,8 @@ class Page:
             "preset": train.preset, "name": train.name, "compare_prompts": compare.prompts, "seeds": compare.seeds,
         }  # fmt: skip
         named |= {f"train.{name}": control for name, control in train.form.controls.items()}
-        return named | {f"compare.{name}": control for name, control in compare.form.controls.items()}
+        named |= {f"compare.{name}": control for name, control in compare.form.controls.items()}
+        return named | {f"draw.{name}": control for name, control in self.draw.kept.items()}
 
 
 def build(engine: Engine, access: Access | None = None) -> gr.Blocks:
@@ -137,8 +140,11 @@ def _create_tabs(engine: Engine, access: Access, timer: gr.Timer) -> Page:
             compare = compare_tab.create_compare_tab(engine, access, [prompts.token, prompts.class_word], timer)
         with gr.Tab("5 Runs", id="runs", elem_id="tab-runs"):
             runs = runs_tab.create_runs_tab(engine, timer)
+        with gr.Tab("Draw", id="draw", elem_id="tab-draw") as drawing:
+            draw = draw_tab.create_draw_tab(engine, access)
+    drawing.select(lambda: gr.update(choices=compare_tab.column_choices(engine)), None, draw.adapters, **silent())
     opened.select(lambda: gr.update(choices=compare_tab.column_choices(engine)), None, compare.columns, **silent())
-    return Page(tabs, dataset, prompts, train, compare, runs, base)
+    return Page(tabs, dataset, prompts, train, compare, runs, draw, base)
 
 
 def _wire_tabs(engine: Engine, page: Page, opened: tuple[gr.Button, gr.State]) -> None:
