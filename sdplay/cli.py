@@ -14,13 +14,13 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING
 
 import yaml
 
 from sdplay import __version__
 from sdplay.config import parse_assignment
-from sdplay.drawing import DrawConfig, GenerateConfig, Scheduler
+from sdplay.draw_commands import add_animate, add_drawing, add_generate, animate_values, drawing_values, generate_values, listed
 from sdplay.errors import ConfigError, SdplayError
 from sdplay.progress import watch_comparison, watch_run
 from sdplay.quiet import quiet_environment
@@ -86,7 +86,8 @@ def build_parser() -> argparse.ArgumentParser:
     command("runs", do_runs, "list all runs", json_too=True)
     show = command("show", do_show, "everything about a run", json_too=True)
     show.add_argument("run")
-    _add_generate(command("generate", do_generate, "draw pictures", json_too=True))
+    add_generate(command("generate", do_generate, "draw pictures", json_too=True))
+    add_animate(command("animate", do_animate, "draw frames from picture to picture, or with a motion adapter, as GIF or MP4"))
     _add_compare(command("compare", do_compare, "draw a grid: columns x prompts x seeds", json_too=True))
     command("bases", do_bases, "list the base models that are offered, with size and licence", json_too=True)
     export = command("export", do_export, "write what a run learned as a .safetensors file for other programs")
@@ -128,37 +129,12 @@ def _add_settings(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--base", help="mini, a Hub id, a folder or a .safetensors checkpoint (default: mini); see `sdplay bases`")
 
 
-def _add_generate(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--prompt", required=True)
-    parser.add_argument("--adapter", default="base", metavar="RUN|FILE[:STRENGTH]")
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("-n", type=int, default=1, dest="count", help="how many, with seeds counting up")
-    parser.add_argument("-o", "--out", type=Path, help="folder (default: in the workspace)")
-    parser.add_argument("--image", default="", metavar="FILE", help="picture to begin with")
-    parser.add_argument("--mask", default="", metavar="FILE", help="as large as --image: white is drawn anew, black stays")
-    strength = DrawConfig().strength
-    parser.add_argument("--strength", type=float, default=strength, help=f"how much of --image is given up, 0 to 1 (default: {strength})")
-    _add_drawing(parser)
-
-
 def _add_compare(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--columns", required=True, help="base,RUN@50,RUN,FILE:0.8 ...")
     parser.add_argument("--prompts", required=True, nargs="+", metavar="FILE|TEXT", help="prompts, or files with one on each line")
     parser.add_argument("--seeds", default="1", help="1,2,3 (default: 1)")
     parser.add_argument("-o", "--out", type=Path, help="copy the comparison into this folder")
-    _add_drawing(parser)
-
-
-def _add_drawing(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--base", default="mini", help="base model (default: mini)")
-    parser.add_argument("--steps", type=int, default=GenerateConfig().steps)
-    parser.add_argument("--guidance", type=float, default=GenerateConfig().guidance_scale, help="0 or 1: none")
-    parser.add_argument("--guidance-rescale", type=float, default=0.0, help="0 to 1 (default: 0)")
-    parser.add_argument("--negative", default="")
-    parser.add_argument("--size", type=int, metavar="PX", help="width, without --height the side of a square (default: the base's own)")
-    parser.add_argument("--height", type=int, metavar="PX")
-    parser.add_argument("--scheduler", default="base", metavar="NAME", help=f"one of: {', '.join(get_args(Scheduler))}")
-    parser.add_argument("--clip-skip", type=int, default=1, metavar="N", help="2: the text encoder's last but one layer (default: 1)")
+    add_drawing(parser)
 
 
 def do_demo(arguments: argparse.Namespace) -> int:
@@ -300,16 +276,19 @@ def do_show(arguments: argparse.Namespace) -> int:
 def do_generate(arguments: argparse.Namespace) -> int:
     """Draw, print the files."""
     engine = _engine()
-    seeds = [arguments.seed + index for index in range(arguments.count)]
-    asked = {
-        "prompts": [arguments.prompt], "seeds": seeds, "drawing": _drawing(arguments), "adapter": arguments.adapter,
-        "base_model": arguments.base, "image": arguments.image, "mask": arguments.mask, "strength": arguments.strength,
-    }  # fmt: skip
-    drawn = engine.draw_pictures(asked, folder=arguments.out)
+    drawn = engine.draw_pictures(generate_values(arguments), folder=arguments.out)
     if arguments.json:
         _print_json([{"file": str(picture.path), "prompt": picture.prompt, "seed": picture.seed} for picture in drawn])
     else:
         print("\n".join(str(picture.path) for picture in drawn))
+    engine.close()
+    return 0
+
+
+def do_animate(arguments: argparse.Namespace) -> int:
+    """Draw the frames, print the files."""
+    engine = _engine()
+    print(*engine.animate(animate_values(arguments), arguments.out), sep="\n")
     engine.close()
     return 0
 
@@ -323,8 +302,8 @@ def do_compare(arguments: argparse.Namespace) -> int:
         "base_model": arguments.base,
         "columns": [column for column in arguments.columns.split(",") if column.strip()],
         "prompts": prompts_from(arguments.prompts),
-        "seeds": [seed.strip() for seed in arguments.seeds.split(",") if seed.strip()],
-        "drawing": _drawing(arguments),
+        "seeds": listed(arguments.seeds),
+        "drawing": drawing_values(arguments),
     }
     comparison_id = engine.compare(values)
     folder = _finished_comparison(engine, comparison_id, arguments.out, quiet=arguments.json)
@@ -423,14 +402,6 @@ def _read_config(path: Path) -> dict[str, object]:
         raise ConfigError(f"{path} holds no settings.", "Write one `key: value` per line.")
     settings = values.get("config", values)  # a run's config.yaml may be given as it is
     return {str(key): value for key, value in settings.items()}
-
-
-def _drawing(arguments: argparse.Namespace) -> dict[str, object]:
-    return {
-        "steps": arguments.steps, "guidance_scale": arguments.guidance, "guidance_rescale": arguments.guidance_rescale,
-        "negative_prompt": arguments.negative, "size": arguments.size, "height": arguments.height,
-        "scheduler": arguments.scheduler, "clip_skip": arguments.clip_skip,
-    }  # fmt: skip
 
 
 def _report_end(engine: Engine, run_id: str, state: RunState, *, as_json: bool) -> int:

@@ -11,9 +11,9 @@ from diffusers import StableDiffusionInpaintPipeline, StableDiffusionPipeline
 from torch import Tensor
 
 from sdplay import inpainting, pipelines
-from sdplay.clip_text import last_states, token_ids
+from sdplay.clip_text import last
 from sdplay.device import Device
-from sdplay.families import Conditioning, DrawRequest, Parts
+from sdplay.families import AS_TRAINED, Conditioning, DrawRequest, Parts, Reading
 
 DENOISER = "unet"
 LORA_TARGETS = ("to_q", "to_k", "to_v", "to_out.0")
@@ -59,9 +59,9 @@ def load(folder: Path, device: Device, *, source: str, checkpoint: Path | None =
     )
 
 
-def encode_prompts(parts: Parts, prompts: Sequence[str], *, clip_skip: int = 1) -> Conditioning:
-    """B texts -> (B, 77, width); longer texts are cut, as Stable Diffusion does."""
-    return Conditioning(last_states(parts.text_encoders["text_encoder"], token_ids(parts, "text_encoder", prompts), clip_skip))
+def encode_prompts(parts: Parts, prompts: Sequence[str], how: Reading = AS_TRAINED) -> Conditioning:
+    """B texts -> (B, 77, width); longer texts are cut, as Stable Diffusion does, unless they are read whole."""
+    return Conditioning(last(parts, "text_encoder", prompts, how))
 
 
 def predict(parts: Parts, x_t: Tensor, t: Tensor, conditioning: Conditioning, geometry: Tensor) -> Tensor:

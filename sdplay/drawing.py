@@ -28,7 +28,7 @@ class GenerateConfig(Config):
         "How strongly the picture follows the prompt.",
         level="basic",
         typical="3 for the embedded model, 7 for Stable Diffusion",
-        risk="High: harsh colours. 0 or 1: none, twice as fast, and the negative prompt does nothing.",
+        risk="High: harsh colours. 0 or 1: no guidance, no negative prompt.",
         ge=0,
         le=30,
     )
@@ -100,3 +100,43 @@ class CompareConfig(Config):
     def num_cells(self) -> int:
         """Pictures in the grid."""
         return len(self.columns) * len(self.prompts) * len(self.seeds)
+
+
+class AnimateConfig(Config):
+    """Frames between pictures, or a moving picture by a motion adapter.
+
+    Prompts, seeds and strengths are key pictures: as many as the longest of them has; a list of one stays the same all along.
+    """
+
+    base_model: Text = setting("mini", "Base model", "The base model that draws.", level="hidden")
+    adapter: Text = setting("base", "Adapters", "As for pictures.", level="hidden")
+    prompts: tuple[Prompt, ...] = setting((), "Prompts", "One for each key picture, or one.", level="hidden", min_length=1, max_length=16)
+    seeds: tuple[Seed, ...] = setting((1,), "Seeds", "One for each key picture, or one.", level="hidden", min_length=1, max_length=16)
+    strengths: tuple[float, ...] = setting(
+        (1.0,),
+        "Strengths",
+        "Factors on the adapters' strengths, in each key picture.",
+        level="hidden",
+        min_length=1,
+        max_length=16,
+    )
+    frames: int = setting(16, "Frames", "From one key picture to the next; by a motion adapter: of the whole.", level="basic", ge=2, le=240)
+    fps: int = setting(8, "Frames per second", "How fast they are shown.", level="basic", ge=1, le=50)
+    motion: Text = setting("", "Motion adapter", "A folder or Hub id for AnimateDiff; Stable Diffusion 1.x only.", level="hidden")
+    drawing: GenerateConfig = Field(default_factory=GenerateConfig, title="Drawing")
+
+    @property
+    def keys(self) -> int:
+        """Key pictures."""
+        return max(len(self.prompts), len(self.seeds), len(self.strengths))
+
+    @model_validator(mode="after")
+    def _lists_fit(self) -> Self:
+        lengths = {len(self.prompts), len(self.seeds), len(self.strengths)} - {1}
+        if len(lengths) > 1:
+            raise ValueError("prompts, seeds and strengths must be equally many, or one")
+        if self.motion and self.keys > 1:
+            raise ValueError("a motion adapter moves one prompt with one seed and one strength")
+        if not self.motion and self.keys < 2:
+            raise ValueError("give at least two prompts, seeds or strengths, or a motion adapter")
+        return self

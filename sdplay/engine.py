@@ -32,9 +32,10 @@ from sdplay.compare import (
 )
 from sdplay.config import TrainConfig, WordsConfig, parse
 from sdplay.data import Dataset, DatasetStore
-from sdplay.drawing import CompareConfig, DrawConfig, GenerateConfig
+from sdplay.drawing import AnimateConfig, CompareConfig, DrawConfig, GenerateConfig
 from sdplay.errors import Cancelled, ConfigError, DataError, RunError
 from sdplay.events import RunState
+from sdplay.film import check_film, write_film
 from sdplay.methods import parse_train_config
 from sdplay.png import write_png
 from sdplay.prompt_sets import PromptSet, load_prompt_sets, save_prompt_set
@@ -45,6 +46,8 @@ from sdplay.worker import Worker
 from sdplay.workspace import PRESETS, Workspace, slug
 
 if TYPE_CHECKING:
+    from PIL import Image
+
     from sdplay.families import Family, Parts, TokenCount
     from sdplay.formats import Report
     from sdplay.plan import MemoryPlan, Precision
@@ -199,11 +202,22 @@ class Engine:
 
     def draw_pictures(self, values: Mapping[str, object], *, folder: Path | None = None) -> list[Drawn]:
         """Draw what DrawConfig's `values` ask for, wait for it, return the PNGs, each with its settings inside. Raises SdplayError."""
-        config = parse(DrawConfig, {**values, "drawing": parse(GenerateConfig, dict(values.get("drawing") or {}))})
+        config = parse(DrawConfig, {**values, "drawing": parse(GenerateConfig, _mapping(values.get("drawing")))})
         column = parse_column(config.adapter, self.workspace)
         start = open_start(config.image, config.mask, config.strength)
         asked = Asked(config, column, start, folder or self.workspace.pictures)
         return self._worker.draw(config.base_model, lambda parts, family: _draw_shots(parts, family, asked)).result()
+
+    def animate(self, values: Mapping[str, object], paths: Sequence[Path]) -> list[Path]:
+        """Draw what AnimateConfig's `values` ask for, wait for it, write it as .gif or .mp4 to each path. Raises SdplayError."""
+        config = parse(AnimateConfig, {**values, "drawing": parse(GenerateConfig, _mapping(values.get("drawing")))})
+        column = parse_column(config.adapter, self.workspace)
+        for path in paths:
+            check_film(path)
+        frames = self._worker.draw(config.base_model, lambda parts, family: _draw_frames(parts, family, config, column)).result()
+        for path in paths:
+            write_film(path, frames, config.fps)
+        return list(paths)
 
     def compare(self, values: Mapping[str, object]) -> str:
         """Queue a comparison grid; `values` are CompareConfig's. Returns its id. Raises SdplayError; then nothing was written."""
@@ -418,6 +432,18 @@ def _draw_shots(parts: Parts, family: Family, asked: Asked) -> list[Drawn]:
             write_png(path, picture, {**shared, "prompt": shot.prompt, "seed": shot.seed})
             drawn.append(Drawn(path, shot.prompt, shot.seed))
     return drawn
+
+
+def _mapping(value: object) -> Mapping[str, object]:
+    return value if isinstance(value, Mapping) else {}
+
+
+def _draw_frames(parts: Parts, family: Family, config: AnimateConfig, column: Column) -> list[Image.Image]:
+    from sdplay import animate
+    from sdplay.formats import read_adapter
+
+    film = animate.Film(config, [(read_adapter(path), strength) for path, strength in column.adapters], parts, family)
+    return animate.moving_frames(film, animate.open_motion(config.motion)) if config.motion else list(animate.frames_between(film))
 
 
 def _free_path(folder: Path, stem: str) -> Path:

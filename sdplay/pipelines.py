@@ -7,7 +7,7 @@ import functools
 import hashlib
 import inspect
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -106,10 +106,14 @@ def diffusion_objective(parts: Parts) -> Objective:
     return Objective(scheduler.alphas_cumprod.float().to(parts.device), prediction)
 
 
-def starting_noise(parts: Parts, request: DrawRequest, generators: Sequence[torch.Generator]) -> Tensor:
-    """(B, C, h, w); the noise of a picture depends on its seed and size only."""
-    shape = (parts.latent_channels, request.height // parts.latent_factor, request.width // parts.latent_factor)
-    return torch.stack([torch.randn(shape, generator=generator) for generator in generators]).to(parts.device)
+def noise_of(parts: Parts, seed: int, width: int, height: int) -> Tensor:
+    """(C, h, w); the noise of a picture depends on its seed and size in px only."""
+    return _noise(parts, torch.Generator().manual_seed(seed), width, height)
+
+
+def _noise(parts: Parts, generator: torch.Generator, width: int, height: int) -> Tensor:
+    shape = (parts.latent_channels, height // parts.latent_factor, width // parts.latent_factor)
+    return torch.randn(shape, generator=generator).to(parts.device)
 
 
 def run_pipeline(parts: Parts, request: DrawRequest, filler: Any, **arguments: Any) -> Any:  # noqa: ANN401  diffusers' own
@@ -133,7 +137,8 @@ def run_pipeline(parts: Parts, request: DrawRequest, filler: Any, **arguments: A
         arguments |= _start_arguments(request.start, len(request.seeds))
     else:
         pipeline = parts.pipeline
-        arguments["latents"] = starting_noise(parts, request, generators)
+        own = torch.stack([_noise(parts, generator, request.width, request.height) for generator in generators])
+        arguments["latents"] = own if request.noise is None else request.noise
     if request.guidance_rescale:
         arguments["guidance_rescale"] = _supported(request.guidance_rescale, pipeline)
     with _drawing_with(pipeline, scheduler, generators), autocast(parts.device):

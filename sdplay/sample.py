@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -14,8 +15,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from sdplay.drawing import GenerateConfig
-from sdplay.families import DrawRequest, Family, Parts, Start, batch, checked_size
+from sdplay.families import Conditioning, DrawRequest, Family, Parts, Reading, Start, batch, checked_size
 from sdplay.formats import AdapterFile, attached
+from sdplay.prompting import fits, is_plain
 from sdplay.start import StartPicture, size_like
 
 BATCH = 8
@@ -33,6 +35,14 @@ class Shot:
 
     prompt: str
     seed: int
+
+
+@dataclass(frozen=True)
+class Texts:
+    """A prompt and the negative prompt as the denoiser is told them, of one length."""
+
+    conditioning: Conditioning
+    negative: Conditioning
 
 
 def never() -> bool:
@@ -61,16 +71,13 @@ def draw(
         if not start.done_steps(config.steps):
             yield from (start.picture.copy() for _ in shots)
             return
-    texts = list(dict.fromkeys([config.negative_prompt, *(shot.prompt for shot in shots)]))
     with torch.no_grad():
-        encoded = dict(zip(texts, family.encode_prompts(parts, texts, clip_skip=config.clip_skip).rows(), strict=True))
+        texts = read_texts(parts, family, shots, config)
         seen = encode_start(parts, family, start) if start else None
-    at_once = max(1, min(BATCH, BATCH_PX // (width * height)))
-    for first in range(0, len(shots), at_once):
-        chunk = shots[first : first + at_once]
+    for chunk in _chunks(shots, texts, max(1, min(BATCH, BATCH_PX // (width * height)))):
         request = DrawRequest(
-            conditioning=batch([encoded[shot.prompt] for shot in chunk]),
-            negative=batch([encoded[config.negative_prompt]] * len(chunk)),
+            conditioning=batch([texts[shot.prompt].conditioning for shot in chunk]),
+            negative=batch([texts[shot.prompt].negative for shot in chunk]),
             seeds=tuple(shot.seed for shot in chunk),
             steps=config.steps,
             guidance_scale=config.guidance_scale,
@@ -83,6 +90,41 @@ def draw(
         )
         pictures = map(to_picture, family.draw(parts, request))
         yield from map(start.kept, pictures) if start else pictures
+
+
+def _chunks(shots: Sequence[Shot], texts: Mapping[str, Texts], at_once: int) -> Iterator[Sequence[Shot]]:
+    """What is drawn together, in order: at most `at_once`, and all their texts of one length."""
+    for _, same in itertools.groupby(shots, lambda shot: texts[shot.prompt].conditioning.hidden.shape[1]):
+        alike = list(same)
+        for first in range(0, len(alike), at_once):
+            yield alike[first : first + at_once]
+
+
+def read_texts(parts: Parts, family: Family, shots: Sequence[Shot], config: GenerateConfig) -> dict[str, Texts]:
+    """What the denoiser is told for each prompt; prompt and negative prompt of one length, the shorter filled up with empty texts.
+
+    Texts without weights that fit the encoders' context are read together, exactly as training reads them. Raises ConfigError.
+    """
+    texts = list(dict.fromkeys([config.negative_prompt, *(shot.prompt for shot in shots)]))
+    plain = [text for text in texts if is_plain(text) and fits(parts, text)]
+    how = Reading(config.clip_skip)
+    read = dict(zip(plain, family.encode_prompts(parts, plain, how).rows(), strict=True)) if plain else {}
+    read |= {text: family.encode_prompts(parts, [text], replace(how, whole=True)) for text in texts if text not in read}
+    negative = read[config.negative_prompt]
+    lengths = {conditioning.hidden.shape[1] for conditioning in read.values()}
+    empty = family.encode_prompts(parts, [""], how) if len(lengths) > 1 else negative
+    context = parts.tokenizers["text_encoder"].model_max_length
+    return {
+        text: Texts(_as_long_as(conditioning, negative, empty, context), _as_long_as(negative, conditioning, empty, context))
+        for text, conditioning in read.items()
+    }
+
+
+def _as_long_as(short: Conditioning, long: Conditioning, empty: Conditioning, context: int) -> Conditioning:
+    """`short` with empty texts behind it until it is as long as `long`; as it is when it is no shorter."""
+    missing = (long.hidden.shape[1] - short.hidden.shape[1]) // context
+    filling = [empty.hidden[:, :context]] * missing
+    return replace(short, hidden=torch.cat([short.hidden, *filling], dim=1)) if filling else short
 
 
 def drawn_size(parts: Parts, config: GenerateConfig, start: StartPicture | None) -> tuple[int, int]:

@@ -84,6 +84,19 @@ class Conditioning:
         return Conditioning(**{name: tensor.to(device) for name, tensor in self.tensors().items()})
 
 
+@dataclass(frozen=True)
+class Reading:
+    """How texts are read."""
+
+    clip_skip: int = 1
+    """1 reads the layer the base was made with, 2 the one before it, and so on."""
+    whole: bool = False
+    """Weights are obeyed and nothing is cut (see prompting.py), for one text at a time; else as training sees texts."""
+
+
+AS_TRAINED = Reading()
+
+
 def batch(conditionings: Sequence[Conditioning]) -> Conditioning:
     """One conditioning of all their rows."""
     import torch
@@ -113,11 +126,8 @@ class Family(Protocol):
     def encode_images(self, parts: Parts, pixels: Tensor) -> tuple[Tensor, Tensor]:
         """(B, 3, H, W) in [-1, 1] -> mean and standard deviation of the latents, each (B, C, h, w), scaled for the denoiser."""
 
-    def encode_prompts(self, parts: Parts, prompts: Sequence[str], *, clip_skip: int = 1) -> Conditioning:
-        """B texts -> conditioning of batch B. Gradients flow to the text encoders where they are switched on.
-
-        clip_skip: 1 reads the layer the base was made with, 2 the one before it, and so on. Raises ConfigError when there is none.
-        """
+    def encode_prompts(self, parts: Parts, prompts: Sequence[str], how: Reading = AS_TRAINED) -> Conditioning:
+        """B texts -> conditioning of batch B. Gradients flow to the text encoders where they are switched on. Raises ConfigError."""
 
     def objective(self, parts: Parts) -> AnyObjective:
         """The noise schedule the base was trained with."""
@@ -166,6 +176,8 @@ class DrawRequest:
     guidance_rescale: float = 0.0
     start: Start | None = None
     """None: pure noise."""
+    noise: Tensor | None = None
+    """(B, C, h, w) to begin with in place of the seeds' own."""
 
 
 @dataclass(frozen=True)

@@ -31,6 +31,7 @@ MOST_PICTURES = 16
 PAINT = "rgba(99, 102, 241, 0.7)"
 """Seen through, and seen on white and black."""
 PAINTED_ALPHA = 64
+BRUSH_PX = 16
 
 
 @dataclass(frozen=True)
@@ -100,8 +101,9 @@ def _create_words() -> tuple[gr.Textbox, gr.Textbox, gr.Number, dict[str, Contro
             1, label="Pictures of each seed", info="Counting up from it.", elem_id="draw-count", precision=0, minimum=1,
             maximum=MOST_PICTURES, interactive=True,
         )  # fmt: skip
-        others = {name: control(name, fields[name], prefix="draw") for name in ("steps", "guidance_scale")}
-    return prompt, seeds, count, {"negative_prompt": negative, **others}
+        steps = control("steps", fields["steps"], prefix="draw")
+    guidance = control("guidance_scale", fields["guidance_scale"], prefix="draw")
+    return prompt, seeds, count, {"negative_prompt": negative, "steps": steps, "guidance_scale": guidance}
 
 
 def _create_adapters(engine: Engine, access: Access) -> tuple[gr.Dropdown, gr.Dropdown, list[gr.Number], gr.File]:
@@ -122,10 +124,14 @@ def _create_adapters(engine: Engine, access: Access) -> tuple[gr.Dropdown, gr.Dr
 
 def _create_start() -> _Start:
     editor = gr.ImageEditor(
-        label="Start picture; paint what is to be drawn anew", type="pil", format="png", layers=False, transforms=(),
-        sources=("upload", "clipboard"), brush=gr.Brush("auto", colors=[PAINT], color_mode="fixed"), height=380,
+        label="Start picture", type="pil", format="png", layers=False, transforms=(),
+        sources=("upload", "clipboard"), brush=gr.Brush(BRUSH_PX, colors=[PAINT], color_mode="fixed"), height=380,
         elem_id="draw-editor", interactive=True, buttons=[],
     )  # fmt: skip
+    html_block(
+        '<p class="sd-why">Paint over what is to be drawn anew; the rest stays to the pixel. Nothing painted: all of it.</p>',
+        elem_id="draw-how",
+    )
     strength = control("strength", DrawConfig.model_fields["strength"], prefix="draw")
     settings = gr.File(label="Use the settings of a picture (PNG)", file_types=[".png"], elem_id="draw-settings", height=140)
     return _Start(editor, strength, settings, html_block(elem_id="draw-note"))
