@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -21,11 +22,6 @@ from tests.families.test_contract import CASES
 from tests.test_train import pixels, trained, values
 
 FAST = {"steps": 2}
-
-
-@pytest.fixture(params=CASES.values(), ids=CASES)
-def base(request: pytest.FixtureRequest) -> Path:
-    return request.getfixturevalue(request.param[1])
 
 
 @pytest.fixture
@@ -64,29 +60,39 @@ def test_noise_keeps_its_length_on_the_way() -> None:
     assert torch.allclose(slerp(first, first, 0.3), first, atol=1e-6)
 
 
-def test_a_film_goes_from_one_picture_to_the_other(engine: Engine, base: Path, tmp_path: Path) -> None:
-    asked = {"prompts": ["a dog", "a red ball"], "seeds": [1, 2], "frames": 3, "base_model": str(base), "drawing": FAST}
-
-    frames = frames_of(engine.animate(asked, [tmp_path / "film.gif"])[0])
-
-    first = pixels(engine.draw(["a dog"], [1], FAST, base_model=str(base))[0].path)
-    last = pixels(engine.draw(["a red ball"], [2], FAST, base_model=str(base))[0].path)
-    assert len(frames) == 4
-    assert abs(frames[0] - first).mean() < 4, "a GIF has 256 colours"
-    assert abs(frames[-1] - last).mean() < 4
-    assert any((frame != frames[0]).any() for frame in frames[1:])
+def film_of(name: str, folder: Path, adapters: Sequence[tuple[AdapterFile, float]] = (), **asked: object) -> Film:
+    config = parse(AnimateConfig, {"frames": 2, "drawing": GenerateConfig(**FAST), **asked})
+    return Film(config, adapters, family(name).load(folder, best_device(), source="tiny"), family(name))
 
 
-def test_an_adapter_grows_with_its_strength(engine: Engine, tiny_base: Path, pictures: Path, tmp_path: Path) -> None:
+def drawn_by(film: Film, prompt: str, seed: int, strength: float = 1.0) -> np.ndarray:
+    with sample.using(film.parts, film.strength(strength)):
+        return np.asarray(next(sample.draw(film.parts, film.family, [sample.Shot(prompt, seed)], film.config.drawing)))
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_film_goes_from_one_picture_to_the_other(name: str, request: pytest.FixtureRequest) -> None:
+    family_name, fixture = CASES[name]
+    film = film_of(family_name, request.getfixturevalue(fixture), prompts=["a dog", "a red ball"], seeds=[1, 2])
+
+    first, between, last = map(np.asarray, frames_between(film))
+
+    assert abs(first.astype(int) - drawn_by(film, "a dog", 1)).max() <= 1
+    assert abs(last.astype(int) - drawn_by(film, "a red ball", 2)).max() <= 1
+    assert all((between != end).any() for end in (first, last))
+
+
+def test_an_adapter_grows_with_its_strength(engine: Engine, tiny_base: Path, pictures: Path) -> None:
     run = trained(engine, values(engine, tiny_base, pictures, steps=3, learning_rate=5e-2))
-    asked = {"prompts": ["a red ball"], "strengths": [0, 1], "adapter": run.id, "frames": 2, "base_model": str(tiny_base), "drawing": FAST}
+    adapter = read_adapter(run.folder / run.state().artifacts[0].file)
+    film = film_of("sd15", tiny_base, [(adapter, 1.0)], prompts=["a red ball"], strengths=[0, 1])
 
-    frames = frames_of(engine.animate(asked, [tmp_path / "film.gif"])[0])
+    first, between, last = map(np.asarray, frames_between(film))
 
-    drawn = [pixels(engine.draw(["a red ball"], [1], FAST, adapter=f"{run.id}:{s}", base_model=str(tiny_base))[0].path) for s in (0, 1)]
-    assert abs(frames[0] - drawn[0]).mean() < 4
-    assert abs(frames[-1] - drawn[1]).mean() < 4
-    assert (drawn[0] != drawn[1]).any()
+    assert (first == drawn_by(film, "a red ball", 1, strength=0)).all()
+    assert abs(between.astype(int) - drawn_by(film, "a red ball", 1, strength=0.5)).max() <= 1
+    assert abs(last.astype(int) - drawn_by(film, "a red ball", 1)).max() <= 1
+    assert (first != last).any()
 
 
 def test_the_command_line_animates(tiny_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
