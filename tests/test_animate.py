@@ -12,12 +12,16 @@ import torch
 from diffusers import MotionAdapter
 from PIL import Image
 
-from sdplay.animate import slerp
+from sdplay import sample
+from sdplay.animate import Film, frames_between, slerp
 from sdplay.cli import main
 from sdplay.config import parse
-from sdplay.drawing import AnimateConfig
+from sdplay.device import best_device
+from sdplay.drawing import AnimateConfig, GenerateConfig
 from sdplay.engine import Engine
 from sdplay.errors import ConfigError, ModelError
+from sdplay.families import family
+from sdplay.formats import AdapterFile, read_adapter
 from tests.families.test_contract import CASES
 from tests.test_train import pixels, trained, values
 
