@@ -20,7 +20,7 @@ from torch import Tensor
 
 from sdplay import sample
 from sdplay.attach import base_alone
-from sdplay.drawing import AnimateConfig
+from sdplay.config import AnimateConfig
 from sdplay.errors import Cancelled, ConfigError, ModelError
 from sdplay.families import Conditioning, DrawRequest, Family, Parts
 from sdplay.formats import AdapterFile

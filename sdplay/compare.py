@@ -23,9 +23,8 @@ from PIL import Image, ImageDraw, ImageFont
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from sdplay.columns import Column
-from sdplay.drawing import CompareConfig
+from sdplay.config import CompareConfig
 from sdplay.errors import RunError
-from sdplay.png import write_png
 from sdplay.runs import is_held
 from sdplay.workspace import write_atomically, write_json
 
@@ -152,7 +151,7 @@ def draw_comparison(comparison: Comparison, drawing: Drawing) -> Comparison:
             pictures = sample.draw(drawing.parts, drawing.family, wanted, config.drawing, cancelled=drawing.cancelled)
             for (prompt, seed), picture in zip(shots, pictures, strict=True):
                 cell = Cell(column=index, prompt=prompt, seed=seed, file=f"cells/c{index:02d}-p{prompt:02d}-s{seed}.png")
-                write_png(drawing.folder / cell.file, picture, settings_of(comparison, cell))
+                sample.write_png(drawing.folder / cell.file, picture, settings_of(comparison, cell))
                 comparison = comparison.model_copy(update={"status": "drawing", "cells": (*comparison.cells, cell)})
                 _write(drawing.folder, comparison)
     write_grid(drawing.folder, comparison)

@@ -11,13 +11,14 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from filelock import FileLock
 
 from sdplay import hub, templates
+from sdplay.asked import Asked, Drawn, draw_asked, draw_frames, given
 from sdplay.bases import OfferedBase, load_bases
 from sdplay.columns import Column, parse_column
 from sdplay.compare import (
@@ -30,48 +31,31 @@ from sdplay.compare import (
     open_comparison,
     set_status,
 )
-from sdplay.config import TrainConfig, WordsConfig, parse
+from sdplay.config import AnimateConfig, CompareConfig, DrawConfig, GenerateConfig, TrainConfig, WordsConfig, parse
 from sdplay.data import Dataset, DatasetStore
-from sdplay.drawing import AnimateConfig, CompareConfig, DrawConfig, GenerateConfig
+from sdplay.door import check_before_a_run
 from sdplay.errors import Cancelled, ConfigError, DataError, RunError
 from sdplay.events import RunState
+from sdplay.exports import Exports
 from sdplay.film import check_film, write_film
+from sdplay.history import History
+from sdplay.library import Library
+from sdplay.longer import checked_total
 from sdplay.methods import parse_train_config
-from sdplay.png import write_png
+from sdplay.picture_jobs import PictureJobs
 from sdplay.prompt_sets import PromptSet, load_prompt_sets, save_prompt_set
-from sdplay.runs import Run, RunFollower, create_run, list_runs, open_run
+from sdplay.runs import Request, Run, RunFollower, create_run, list_runs, open_run
 from sdplay.sample_sets import Sample, load_samples
-from sdplay.start import StartPicture, open_start
+from sdplay.start import open_start
 from sdplay.worker import Worker
 from sdplay.workspace import PRESETS, Workspace, slug
 
 if TYPE_CHECKING:
-    from PIL import Image
-
     from sdplay.families import Family, Parts, TokenCount
     from sdplay.formats import Report
     from sdplay.plan import MemoryPlan, Precision
 
 MAX_CELLS = 400
-
-
-@dataclass(frozen=True)
-class Drawn:
-    """A picture drawn on request."""
-
-    path: Path
-    prompt: str
-    seed: int
-
-
-@dataclass(frozen=True)
-class Asked:
-    """Pictures that are asked for, with everything found that the config names."""
-
-    config: DrawConfig
-    column: Column
-    start: StartPicture | None
-    folder: Path
 
 
 class Engine:
@@ -82,9 +66,13 @@ class Engine:
         self.datasets = DatasetStore(workspace.datasets)
         self.device_label = ""
         self._worker = Worker(self.datasets, workspace.cache)
+        self.picture_jobs = PictureJobs(self.datasets, self._worker)
         self._cancelled: set[str] = set()
         self._followers: dict[str, RunFollower] = {}
         self._making_samples = threading.Lock()
+        self.history = History(workspace, self.state)
+        self.library = Library(workspace)
+        self.exports = Exports(self)
 
     # ---- runs
 
@@ -96,10 +84,11 @@ class Engine:
         if not dataset.examples:
             raise ConfigError(f"The data set {dataset.name!r} has no pictures.", "Add at least one, better 10 to 20.")
         _check_trigger(config, dataset)
+        check_before_a_run(config, dataset, self.datasets, self.workspace)
         self._worker.require_room()
         facts = {"dataset": {"id": dataset.id, "name": dataset.name, "pictures": len(dataset.examples)}}
         run = create_run(self.workspace.runs, config, name=name, facts=facts)
-        self._worker.train(run, config.steps)
+        self._train(run, config.steps)
         return run.id
 
     def resume(self, run_id: str) -> str:
@@ -109,9 +98,34 @@ class Engine:
         if not state.ended:
             raise RunError(f"Run {run.id} is {state.status}.", "Only a run that has ended can be resumed.")
         if state.status == "finished":
-            raise RunError(f"Run {run.id} is finished: all {state.steps} steps are done.", "Train a new one with more steps.")
-        self._worker.train(run, parse_train_config(run.settings).steps)
+            raise RunError(f"Run {run.id} is finished: all {state.steps} steps are done.", "Continue it with more steps.")
+        self._train(run, state.steps)
         return run.id
+
+    def continue_run(self, run_id: str, more_steps: int) -> str:
+        """Let a run that has ended go on for more steps than it was made for, from its newest checkpoint. Raises SdplayError."""
+        run = self.run(run_id)
+        state = run.state()
+        if not state.ended:
+            raise RunError(f"Run {run.id} is {state.status}.", "Only a run that has ended can be continued.")
+        if not state.checkpoints:
+            raise RunError(f"Run {run.id} has no checkpoint to go on from.", "Start a new one with its settings.")
+        self._train(run, checked_total(state.steps, more_steps))
+        return run.id
+
+    def ask_for(self, run_id: str, what: Request) -> None:
+        """Ask a run for sample pictures or a checkpoint after its next step, whichever process trains it. Raises RunError."""
+        run = self.run(run_id)
+        state = self.state(run)
+        if state.status not in ("queued", "running"):
+            raise RunError(f"Run {run.id} is {state.status}.", "Only a run that trains can be asked.")
+        if what == "sample" and not run.settings.get("sample_prompts"):
+            raise RunError(f"Run {run.id} has no sample prompts.", "Give some under Prompts before you start a run.")
+        run.request(what)
+
+    def _train(self, run: Run, steps: int) -> None:
+        self._worker.train(run, steps)
+        self.history.look_again()
 
     def stop(self, run_id: str) -> None:
         """Ask a run to stop at its next step and keep what it has, whichever process trains it. Raises RunError."""
@@ -135,14 +149,14 @@ class Engine:
 
     def active_run(self) -> Run | None:
         """The run that trains or waits, the oldest first; None when nothing does."""
-        return next((run for run in reversed(self.runs()) if not self.state(run).ended), None)
+        return next((self.run(row.id) for row in self.history.active()), None)
 
-    def delete_run(self, run_id: str) -> None:
-        """Delete a run folder. Raises RunError while it is running."""
+    def delete_run(self, run_id: str) -> str:
+        """Move a run into the trash; `history.restore` brings it back. Returns its id. Raises RunError while it is running."""
         run = self.run(run_id)
-        if not run.state().ended:
-            raise RunError(f"Run {run.id} is still going.", "Stop it first.")
-        shutil.rmtree(run.folder)
+        self.history.delete(run)
+        self._followers.pop(run.id, None)
+        return run.id
 
     def export(self, run_id: str, path: Path, *, layout: str = "diffusers") -> Path:
         """Write what a run (or RUN@STEP, or FILE) learned as a .safetensors file that other programs read. Raises SdplayError.
@@ -174,7 +188,7 @@ class Engine:
         def write(parts: Parts, family: Family) -> Path:
             return write_merged(path, parts, family.NAME, [(read_adapter(found), strength) for found, strength in column.adapters])
 
-        return self._worker.draw(source, write).result()
+        return self._worker.draw(source, write, weights="float32").result()
 
     def inspect(self, path: Path) -> Report:
         """What an adapter file is, and what is wrong with it. Raises AdapterError when it is no safetensors file."""
@@ -184,13 +198,7 @@ class Engine:
 
     def add_adapter(self, path: Path) -> str:
         """Keep a copy of an adapter file under its name, which is then a column. Raises AdapterError when it cannot be read."""
-        from sdplay.formats import read_adapter
-
-        read_adapter(path)
-        name = f"{slug(path.stem) or 'adapter'}.safetensors"
-        self.workspace.adapters.mkdir(exist_ok=True)
-        shutil.copyfile(path, self.workspace.adapters / name)
-        return name
+        return self.library.add(path)
 
     # ---- drawing
 
@@ -202,19 +210,22 @@ class Engine:
 
     def draw_pictures(self, values: Mapping[str, object], *, folder: Path | None = None) -> list[Drawn]:
         """Draw what DrawConfig's `values` ask for, wait for it, return the PNGs, each with its settings inside. Raises SdplayError."""
-        config = parse(DrawConfig, {**values, "drawing": parse(GenerateConfig, _mapping(values.get("drawing")))})
+        config = parse(DrawConfig, {**values, "drawing": parse(GenerateConfig, given(values.get("drawing")))})
         column = parse_column(config.adapter, self.workspace)
         start = open_start(config.image, config.mask, config.strength)
         asked = Asked(config, column, start, folder or self.workspace.pictures)
-        return self._worker.draw(config.base_model, lambda parts, family: _draw_shots(parts, family, asked)).result()
+        return self._worker.draw(config.base_model, lambda parts, family: draw_asked(parts, family, asked)).result()
 
     def animate(self, values: Mapping[str, object], paths: Sequence[Path]) -> list[Path]:
         """Draw what AnimateConfig's `values` ask for, wait for it, write it as .gif or .mp4 to each path. Raises SdplayError."""
-        config = parse(AnimateConfig, {**values, "drawing": parse(GenerateConfig, _mapping(values.get("drawing")))})
+        config = parse(AnimateConfig, {**values, "drawing": parse(GenerateConfig, given(values.get("drawing")))})
         column = parse_column(config.adapter, self.workspace)
         for path in paths:
             check_film(path)
-        frames = self._worker.draw(config.base_model, lambda parts, family: _draw_frames(parts, family, config, column)).result()
+        frames = self._worker.draw(
+            config.base_model, lambda parts, family: draw_frames(parts, family, config, column),
+            weights="float32" if config.motion else "auto",  # a motion adapter goes between layers of full precision
+        ).result()  # fmt: skip
         for path in paths:
             write_film(path, frames, config.fps)
         return list(paths)
@@ -414,41 +425,3 @@ def _check_trigger(config: TrainConfig, dataset: Dataset) -> None:
     texts = [*config.caption_templates, *(example.caption for example in dataset.examples)]
     if isinstance(config, WordsConfig) and not used & {"token", "style"} and not any(config.token in text for text in texts):
         raise ConfigError("The training templates never use the trigger word.", "Put {token} into each of them.")
-
-
-def _draw_shots(parts: Parts, family: Family, asked: Asked) -> list[Drawn]:
-    from sdplay import sample
-    from sdplay.formats import read_adapter
-
-    config, drawn = asked.config, []
-    shots = [sample.Shot(prompt, seed) for prompt in config.prompts for seed in config.seeds]
-    adapters = [(read_adapter(path), strength) for path, strength in asked.column.adapters]
-    shared = {**config.drawing.model_dump(), "base_model": config.base_model, "adapter": asked.column.text}
-    if asked.start:
-        shared |= {"strength": config.strength, "image": Path(config.image).name, "mask": Path(config.mask).name}
-    with sample.using(parts, adapters):
-        for shot, picture in zip(shots, sample.draw(parts, family, shots, config.drawing, start=asked.start), strict=True):
-            path = _free_path(asked.folder, f"{slug(shot.prompt) or 'picture'}-s{shot.seed}")
-            write_png(path, picture, {**shared, "prompt": shot.prompt, "seed": shot.seed})
-            drawn.append(Drawn(path, shot.prompt, shot.seed))
-    return drawn
-
-
-def _mapping(value: object) -> Mapping[str, object]:
-    return value if isinstance(value, Mapping) else {}
-
-
-def _draw_frames(parts: Parts, family: Family, config: AnimateConfig, column: Column) -> list[Image.Image]:
-    from sdplay import animate
-    from sdplay.formats import read_adapter
-
-    film = animate.Film(config, [(read_adapter(path), strength) for path, strength in column.adapters], parts, family)
-    return animate.moving_frames(film, animate.open_motion(config.motion)) if config.motion else list(animate.frames_between(film))
-
-
-def _free_path(folder: Path, stem: str) -> Path:
-    path, number = folder / f"{stem}.png", 1
-    while path.exists():
-        number += 1
-        path = folder / f"{stem}-{number}.png"
-    return path

@@ -7,7 +7,7 @@ needed. The networks, the method that is attached, the family's `predict` and au
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
@@ -26,13 +26,14 @@ from torch.utils._pytree import tree_leaves, tree_map_only
 from torch.utils.checkpoint import checkpoint
 from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
+from sdplay.attach.words import table_of
+from sdplay.cache import ENCODE_BATCH
 from sdplay.diffusion.objective import per_sample_loss
 from sdplay.families import Conditioning, Family, Parts
 from sdplay.hub import Base
-from sdplay.pipelines import read_json
+from sdplay.pipelines import AT_ONCE_PX, read_json
+from sdplay.quantized import quantize_layers
 
-BFLOAT16_BASES = ("sdxl", "sd3")
-"""Families whose frozen denoiser and text encoders `pipelines.shrink` keeps in bfloat16; a test compares."""
 FLOAT32_OPERATIONS = (
     "group_norm",
     "layer_norm",
@@ -119,8 +120,11 @@ class MicroBatch:
     """Whether the texts are encoded in the step, with gradients, and not read from the cache."""
 
 
-def without_numbers(base: Base, family: Family, precision: str) -> Parts:
-    """A base's networks by its configs alone, on the meta device, frozen, with weights of the types a card would hold."""
+def without_numbers(base: Base, family: Family, precision: str, *, weights: str = "auto") -> Parts:
+    """A base's networks by its configs alone, on the meta device, frozen, with weights of the types a card would hold.
+
+    weights: as a config's `frozen_weights`; a test compares with what `pipelines.shrink` does.
+    """
     folder = base.folder
     index = read_json(folder / "model_index.json")
     encoders = [name for name, kind in index.items() if name.startswith("text_encoder") and kind[0] and (folder / name).is_dir()]
@@ -130,9 +134,12 @@ def without_numbers(base: Base, family: Family, precision: str) -> Parts:
         text_encoders = {name: _text_encoder(index[name][1], folder / name) for name in encoders}
     for network in (denoiser, vae, *text_encoders.values()):
         network.requires_grad_(False).eval()
-    if precision == "bfloat16" and family.NAME in BFLOAT16_BASES:
+    if precision == "bfloat16" and weights != "float32":
         for network in (denoiser, *text_encoders.values()):
             nn.Module.to(network, torch.bfloat16)
+    if weights == "int8" or weights == "nf4":
+        for network in (denoiser, *(encoder for name, encoder in text_encoders.items() if name == "text_encoder_3")):
+            quantize_layers(network, weights)
     denoiser.to(memory_format=torch.channels_last)
     tokenizers = {name: name.replace("text_encoder", "tokenizer") for name in encoders}
     factor = 2 ** (len(vae.config.block_out_channels) - 1)
@@ -170,10 +177,39 @@ def networks(parts: Parts) -> dict[str, nn.Module]:
     return {"denoiser": parts.denoiser, "vae": parts.pipeline.vae, **parts.text_encoders}
 
 
-def predicted_step(parts: Parts, family: Family, batch: MicroBatch, *, times: int = 1) -> Step:
-    """What a step would hold. `parts` are from `without_numbers`, perhaps with a method attached, and are used up."""
+def give_tables_numbers(parts: Parts) -> None:
+    """The vocabularies of the text encoders that words are made of, as zeros: a method that learns words reads them."""
+    for encoder in parts.clip_encoders.values():
+        table = table_of(encoder)
+        table.weight = nn.Parameter(torch.zeros(table.weight.shape, dtype=table.weight.dtype), requires_grad=False)
+
+
+def pictures_bytes(parts: Parts, size: int) -> int:
+    """The most that the autoencoder holds of pictures of a size, encoding as many as it is given at once or decoding one, in float32."""
+    vae, side = parts.pipeline.vae, size // parts.latent_factor
+    at_once = max(1, min(ENCODE_BATCH, AT_ONCE_PX // size**2))
+    most = 0
+    with FakeTensorMode(allow_non_fake_inputs=True), torch.no_grad():
+        vae.to_empty(device="cpu")
+        for work, shape in ((vae.encode, (at_once, 3, size, size)), (vae.decode, (1, parts.latent_channels, side, side))):
+            with LiveBytes() as live:
+                work(torch.zeros(shape))
+            most = max(most, live.most)
+    return most
+
+
+def predicted_step(
+    parts: Parts, family: Family, batch: MicroBatch, *, times: int = 1, words: Mapping[str, nn.Parameter] | None = None
+) -> Step:
+    """What a step would hold. `parts` are from `without_numbers`, perhaps with a method attached, and are used up.
+
+    words: vectors that learn, by text encoder; each text then begins with them.
+    """
     with _fake(parts), CudaPrecision() if batch.bfloat16 else nullcontext():
         trained = [parameter for network in networks(parts).values() for parameter in _trained(network)]
+        for name, vectors in (words or {}).items():
+            trained.append(vectors)
+            _begin_texts_with(parts.text_encoders[name], vectors)
         return measure(step_of(parts, family, batch), trained, times=times)
 
 
@@ -227,6 +263,20 @@ def measure(run: Callable[[], Tensor], trained: Sequence[nn.Parameter], *, times
             loss.backward()
             del loss
     return Step(kept, live.most, sum(_num_bytes(parameter.grad) for parameter in trained if parameter.grad is not None))
+
+
+def _begin_texts_with(encoder: nn.Module, vectors: nn.Parameter) -> None:
+    """In place of the hooks of attach/words.py, whose shapes depend on where the word is."""
+    table = table_of(encoder)
+    table._forward_hooks.clear()
+    encoder._forward_pre_hooks.clear()
+
+    def exchanged(module: nn.Module, given: tuple[Any, ...], rows: Tensor) -> Tensor:
+        replaced = rows.clone()
+        replaced[:, 1 : 1 + len(vectors)] = vectors.to(rows.dtype)
+        return replaced
+
+    table.register_forward_hook(exchanged)
 
 
 @contextmanager

@@ -1,7 +1,7 @@
 """Inpainting U-Nets: they see, beside the noisy latents, a mask of what is hidden and the latents of what is not.
 
-Training, and drawing without a mask, hide the whole picture, one of the cases such bases were made with, so they learn and draw
-like any other. With a painted mask they see what is outside of it.
+Training shows them pictures with holes (holes.py). Drawing without a mask hides the whole picture, one of the cases such bases were
+made with; with a painted mask they see what is outside of it.
 """
 
 from __future__ import annotations
@@ -13,14 +13,15 @@ from torch import Tensor
 
 from sdplay import pipelines
 from sdplay.families import DrawRequest, Parts
+from sdplay.resting import at_hand
 
 CHANNELS = 9
 """Four of noisy latents, one of the mask (1: hidden), four of the picture with its hidden part grey."""
 
 
 def with_hidden_picture(parts: Parts, x_t: Tensor) -> Tensor:
-    """(B, 4, h, w) -> (B, 9, h, w) for an inpainting U-Net; unchanged for others."""
-    if parts.denoiser.config.in_channels != CHANNELS:
+    """(B, 4, h, w) -> (B, 9, h, w) for an inpainting U-Net; unchanged for others, and where a picture with a hole is there already."""
+    if parts.denoiser.config.in_channels != CHANNELS or x_t.shape[1] == CHANNELS:
         return x_t
     grey = _grey(parts, x_t.shape[2], x_t.shape[3]).to(x_t.dtype).expand(len(x_t), -1, -1, -1)
     return torch.cat([x_t, torch.ones_like(x_t[:, :1]), grey], dim=1)
@@ -44,5 +45,6 @@ def _grey(parts: Parts, height: int, width: int) -> Tensor:
     """(1, 4, h, w) latents of plain grey, computed once for a size."""
     if (height, width) not in parts.grey_latents:
         pixels = torch.zeros(1, 3, height * parts.latent_factor, width * parts.latent_factor)
-        parts.grey_latents[height, width] = pipelines.encode_images(parts, pixels)[0].to(parts.device)
+        with at_hand(parts):
+            parts.grey_latents[height, width] = pipelines.encode_images(parts, pixels)[0].to(parts.device)
     return parts.grey_latents[height, width]

@@ -43,12 +43,18 @@ class Drawn:
     """(B, 1, h, w) how much each place counts, in [0, 1]; None: all alike."""
     weight: Tensor | None = None
     """(B,) how much each picture counts; None: all alike."""
+    hidden: Tensor | None = None
+    """(B, 5, h, w) what an inpainting base sees beside the noise: the mask, and the picture without what it hides. None: all is hidden."""
     target: Tensor | None = None
     """(B, C, h, w) what the denoiser should say, where it is not the objective's target."""
 
     def to(self, device: torch.device) -> Drawn:
         """The same on a device."""
         return Drawn(*(None if value is None else value.to(device) for value in vars(self).values()))  # type: ignore[arg-type]
+
+    def rows(self, which: slice) -> Drawn:
+        """Some of the pictures."""
+        return Drawn(*(None if value is None else value[which] for value in vars(self).values()))  # type: ignore[arg-type]
 
     def noised(self, objective: AnyObjective) -> Tensor:
         """(B, C, h, w) what the denoiser sees."""

@@ -16,12 +16,10 @@ from PIL import Image
 from sdplay import sample
 from sdplay.attach import base_alone
 from sdplay.cache import Latents, encode_examples, encode_texts
-from sdplay.config import PriorConfig, TrainConfig
+from sdplay.config import GenerateConfig, PriorConfig, TrainConfig
 from sdplay.data import Example
-from sdplay.drawing import GenerateConfig
 from sdplay.errors import DataError
 from sdplay.families import Conditioning, Family, Parts
-from sdplay.png import write_png
 
 CLASS_STEPS = 20
 """Denoising steps of a class picture."""
@@ -86,7 +84,7 @@ def class_pictures(text: str, config: PriorConfig, parts: Parts, family: Family,
         chunk = missing[start : start + sample.BATCH]
         pictures = sample.draw(parts, family, [sample.Shot(text, seed) for seed in chunk], drawing)
         for seed, picture in zip(chunk, pictures, strict=True):
-            write_png(paths[seed], picture, {**drawing.model_dump(), "prompt": text, "seed": seed, "base_model": config.base_model})
+            sample.write_png(paths[seed], picture, {**drawing.model_dump(), "prompt": text, "seed": seed, "base_model": config.base_model})
     return [_example(path, text) for path in paths if path.is_file()]
 
 

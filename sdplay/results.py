@@ -6,14 +6,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from sdplay import sample, templates
-from sdplay.config import TrainConfig
-from sdplay.drawing import GenerateConfig
+from sdplay.config import GenerateConfig, TrainConfig
 from sdplay.errors import AdapterError
 from sdplay.events import Artifact, Note, Samples
 from sdplay.families import Family, Parts
 from sdplay.formats import prove, sha256_of
 from sdplay.methods import Trainable
-from sdplay.png import write_png
 from sdplay.runs import Run
 from sdplay.workspace import slug
 
@@ -30,7 +28,7 @@ def draw_samples(run: Run, config: TrainConfig, parts: Parts, family: Family, *,
     for index, (shot, picture) in enumerate(zip(shots, sample.draw(parts, family, shots, drawing), strict=True)):
         file = f"samples/{step:06d}/{index:02d}-{slug(shot.prompt) or 'prompt'}.png"
         settings = {**drawing.model_dump(), "prompt": shot.prompt, "seed": shot.seed, "base_model": config.base_model}
-        write_png(run.folder / file, picture, {**settings, "adapter": f"{run.id}@{step}"})
+        sample.write_png(run.folder / file, picture, {**settings, "adapter": f"{run.id}@{step}"})
         files.append(file)
     return Samples(step=step, prompts=tuple(prompts), files=tuple(files))
 

@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -14,11 +15,14 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional
 
-from sdplay.drawing import GenerateConfig
+from sdplay import png_settings
+from sdplay.config import GenerateConfig
 from sdplay.families import Conditioning, DrawRequest, Family, Parts, Reading, Start, batch, checked_size
 from sdplay.formats import AdapterFile, attached
 from sdplay.prompting import fits, is_plain
+from sdplay.resting import at_hand
 from sdplay.start import StartPicture, size_like
+from sdplay.workspace import write_atomically
 
 BATCH = 8
 """Pictures drawn at once; more does not pay on small machines."""
@@ -66,11 +70,19 @@ def draw(
     start: what every picture begins with, fitted to the size; outside its mask it comes back to the pixel.
     """
     width, height = drawn_size(parts, config, start)
-    if start:
-        start = start.fitted(width, height)
-        if not start.done_steps(config.steps):
-            yield from (start.picture.copy() for _ in shots)
-            return
+    fitted = start.fitted(width, height) if start else None
+    if fitted and not fitted.done_steps(config.steps):
+        yield from (fitted.picture.copy() for _ in shots)
+        return
+    with at_hand(parts):
+        yield from _drawn(parts, family, shots, config, cancelled=cancelled, start=fitted)
+
+
+def _drawn(
+    parts: Parts, family: Family, shots: Sequence[Shot], config: GenerateConfig, *, cancelled: Callable[[], bool],
+    start: StartPicture | None,
+) -> Iterator[Image.Image]:  # fmt: skip
+    width, height = start.picture.size if start else drawn_size(parts, config, None)
     with torch.no_grad():
         texts = read_texts(parts, family, shots, config)
         seen = encode_start(parts, family, start) if start else None
@@ -156,3 +168,8 @@ def _pixels(picture: Image.Image) -> Tensor:
 def to_picture(pixels: Tensor) -> Image.Image:
     """(3, H, W) in [0, 1] -> RGB."""
     return Image.fromarray((pixels.clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0).numpy().astype(np.uint8))
+
+
+def write_png(path: Path, picture: Image.Image, settings: Mapping[str, object]) -> None:
+    """Write a PNG that knows how it was made."""
+    write_atomically(path, png_settings.write(picture, settings))

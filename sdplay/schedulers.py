@@ -11,7 +11,7 @@ from typing import Any
 
 import diffusers
 
-from sdplay.drawing import Scheduler
+from sdplay.config import Scheduler
 from sdplay.errors import ConfigError
 
 _PLAIN: dict[str, Any] = {"use_karras_sigmas": False}

@@ -15,9 +15,8 @@ from PIL import Image
 from sdplay import sample
 from sdplay.animate import Film, frames_between, slerp
 from sdplay.cli import main
-from sdplay.config import parse
+from sdplay.config import AnimateConfig, GenerateConfig, parse
 from sdplay.device import best_device
-from sdplay.drawing import AnimateConfig, GenerateConfig
 from sdplay.engine import Engine
 from sdplay.errors import ConfigError, ModelError
 from sdplay.families import family

@@ -6,8 +6,7 @@ import math
 
 import pytest
 
-from sdplay.config import LoraConfig, parse, parse_assignment
-from sdplay.drawing import CompareConfig, GenerateConfig
+from sdplay.config import CompareConfig, GenerateConfig, LoraConfig, parse, parse_assignment
 from sdplay.errors import ConfigError
 from sdplay.methods import CONFIGS, parse_train_config
 

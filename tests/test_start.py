@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from sdplay.config import parse
-from sdplay.drawing import DrawConfig
+from sdplay.config import DrawConfig, parse
 from sdplay.errors import ConfigError
 from sdplay.start import open_start, size_like
 

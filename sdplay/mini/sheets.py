@@ -14,8 +14,8 @@ from collections.abc import Sequence
 from PIL import Image, ImageDraw, ImageFont
 
 from sdplay import sample
+from sdplay.config import GenerateConfig
 from sdplay.device import best_device
-from sdplay.drawing import GenerateConfig
 from sdplay.families import family
 from sdplay.hub import MINI, find_base
 from sdplay.mini import data

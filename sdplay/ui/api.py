@@ -10,8 +10,8 @@ from typing import Any
 from gradio.events import api
 from pydantic import ConfigDict, ValidationError, validate_call
 
+from sdplay.config import CompareConfig, DrawConfig, GenerateConfig
 from sdplay.data import report
-from sdplay.drawing import CompareConfig, DrawConfig, GenerateConfig
 from sdplay.engine import Engine
 from sdplay.errors import ConfigError
 from sdplay.presets import compose_training, training_preset

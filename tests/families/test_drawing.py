@@ -12,8 +12,8 @@ import torch
 from diffusers import DiffusionPipeline, EulerAncestralDiscreteScheduler, StableDiffusionImg2ImgPipeline
 from PIL import Image, ImageDraw
 
+from sdplay.config import Scheduler
 from sdplay.device import best_device
-from sdplay.drawing import Scheduler
 from sdplay.engine import Engine
 from sdplay.errors import ConfigError
 from sdplay.families import Parts, family
@@ -121,7 +121,7 @@ def test_a_picture_does_not_depend_on_its_neighbours(engine: Engine, any_base: C
 
 
 def test_the_own_scheduler_is_back_after_drawing_with_another(any_base: Case) -> None:
-    from sdplay.drawing import GenerateConfig
+    from sdplay.config import GenerateConfig
     from sdplay.sample import Shot
     from sdplay.sample import draw as draw_sample
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from sdplay.config import GenerateConfig
 from sdplay.device import best_device
-from sdplay.drawing import GenerateConfig
 from sdplay.engine import Engine
 from sdplay.errors import ConfigError
 from sdplay.families import Conditioning, Reading, family

@@ -11,8 +11,8 @@ import pytest
 import torch
 from diffusers import SD3Transformer2DModel, UNet2DConditionModel
 
+from sdplay.config import GenerateConfig
 from sdplay.device import best_device
-from sdplay.drawing import GenerateConfig
 from sdplay.errors import ModelError
 from sdplay.families import family
 from sdplay.hub import find_base

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sdplay.drawing import GenerateConfig
+from sdplay import png_settings
+from sdplay.config import GenerateConfig
 from sdplay.engine import Engine
 from sdplay.errors import AdapterError, ConfigError
-from sdplay.png import read_settings
 from sdplay.ui.access import Access
 from sdplay.ui.tabs.draw import MOST_ADAPTERS, counted_seeds, draw_asked, fill_from_file, kept_start, show_strengths
 
@@ -67,7 +67,7 @@ def test_the_form_draws_and_the_picture_fills_the_form_again(engine: Engine, tin
     filled = fill_from_file(NAMES, str(path))
 
     assert html.count("<img") == 2
-    assert read_settings(path)["scheduler"] == "Euler a"
+    assert (png_settings.read(path) or {})["scheduler"] == "Euler a"
     assert filled[:5] == ["a red ball", "5", 1, str(tiny_base), []]
     assert filled[5 : 5 + MOST_ADAPTERS] == [gr.skip()] * MOST_ADAPTERS
     assert filled[5 + MOST_ADAPTERS + 1 : -2] == settings

@@ -5,8 +5,7 @@ from __future__ import annotations
 import gradio as gr
 import pytest
 
-from sdplay.config import LoraConfig, parse
-from sdplay.drawing import GenerateConfig
+from sdplay.config import GenerateConfig, LoraConfig, parse
 from sdplay.errors import ConfigError, DataError
 from sdplay.ui.access import Access
 from sdplay.ui.errors import UNEXPECTED, friendly

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from sdplay.compare import Cell, Comparison
+from sdplay.config import CompareConfig
 from sdplay.data import Dataset, Skipped
-from sdplay.drawing import CompareConfig
 from sdplay.events import Failed, Finished, Samples, Started, Step, Submitted, Validation, fold
 from sdplay.ui.views import compare, dataset, prompt, run
 from sdplay.ui.views.text import age, duration, esc, megabytes

@@ -13,7 +13,7 @@ import gradio as gr
 
 from sdplay import templates
 from sdplay.columns import BASE
-from sdplay.drawing import GenerateConfig
+from sdplay.config import GenerateConfig
 from sdplay.engine import MAX_CELLS, Engine
 from sdplay.errors import ConfigError, RunError
 from sdplay.presets import DEFAULT_TOKEN

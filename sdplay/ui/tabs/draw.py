@@ -11,11 +11,14 @@ from typing import Any
 import gradio as gr
 from PIL import Image, ImageChops
 
+from sdplay import png_settings
+from sdplay.asked import Drawn
+from sdplay.bases import load_bases
 from sdplay.columns import joined_adapters, split_adapters
-from sdplay.drawing import DrawConfig, GenerateConfig
-from sdplay.engine import Drawn, Engine
+from sdplay.config import DrawConfig, GenerateConfig
+from sdplay.engine import Engine
 from sdplay.errors import ConfigError
-from sdplay.png import as_asked, read_settings
+from sdplay.hub import MINI
 from sdplay.ui.access import Access
 from sdplay.ui.errors import friendly
 from sdplay.ui.files import find_file
@@ -180,10 +183,10 @@ def kept_start(editor: Mapping[str, Any] | None, folder: Path) -> dict[str, str]
 
 def shown_settings(drawn: Sequence[Drawn]) -> dict[str, object]:
     """What the pictures have in common, as the first of them says it."""
-    settings = read_settings(drawn[0].path) if drawn else {}
+    settings = (png_settings.read(drawn[0].path) or {}) if drawn else {}
     names = {
         "prompt": "Prompt", "base_model": "Base", "adapter": "Adapters", "steps": "Steps", "guidance_scale": "Guidance",
-        "scheduler": "Scheduler", "strength": "Strength",
+        "scheduler": "Scheduler", "image_strength": "Strength",
     }  # fmt: skip
     return {title: settings[name] for name, title in names.items() if name in settings}
 
@@ -226,8 +229,10 @@ def _drawn_file(engine: Engine, name: str) -> Path:
 
 
 def _filled(names: Sequence[str], path: Path) -> list[Any]:
-    settings = read_settings(path)
-    asked = as_asked(settings)
+    settings = png_settings.read(path)
+    if not settings:
+        raise ConfigError("This picture does not say how it was made.", "Give the PNG file itself; programs that send pictures drop it.")
+    asked = png_settings.as_asked(settings)
     adapters = split_adapters(asked.adapter)[:MOST_ADAPTERS]
     weights = [gr.update(value=strength) for _, strength in adapters] + [gr.skip()] * (MOST_ADAPTERS - len(adapters))
     values = asked.drawing.model_dump()
@@ -235,6 +240,7 @@ def _filled(names: Sequence[str], path: Path) -> list[Any]:
     if settings.get("image"):
         note += f" It began with {settings['image']!s:.60}, which is not inside it: put that into the editor again."
     words = [asked.prompts[0], str(asked.seeds[0]), 1]
-    base = asked.base_model if "base_model" in settings else gr.skip()
+    known = str(settings.get("base_model", "")) in {MINI, *load_bases()} or "/" in asked.base_model  # A1111 names a checkpoint here
+    base = asked.base_model if known else gr.skip()
     chosen = [base, [what for what, _ in adapters], *weights]
     return [*words, *chosen, asked.strength, *(values[name] for name in names), message("note", note)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from sdplay.engine import Drawn
+from sdplay.asked import Drawn
 from sdplay.ui.files import file_url
 from sdplay.ui.views.text import count_of, empty, esc, message, picture
 

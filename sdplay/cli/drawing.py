@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import get_args
 
-from sdplay.drawing import AnimateConfig, DrawConfig, GenerateConfig, Scheduler
+from sdplay.config import AnimateConfig, DrawConfig, GenerateConfig, Scheduler
 
 
 def add_generate(parser: argparse.ArgumentParser) -> None:

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, StringConstraints, model_validator
 from typing_extensions import Self
 
-from sdplay.config import Config, Text, setting
+from sdplay.config.settings import Config, Text, setting
 
 Prompt = Annotated[str, StringConstraints(strip_whitespace=True, max_length=5000)]
 Seed = Annotated[int, Field(ge=0, le=2**31 - 1)]
