@@ -60,9 +60,11 @@ def draw_frames(parts: Parts, family: Family, config: AnimateConfig, column: Col
     """The frames of a film. Raises SdplayError."""
     from sdplay import animate
     from sdplay.formats import read_adapter
+    from sdplay.resting import at_hand
 
     film = animate.Film(config, [(read_adapter(path), strength) for path, strength in column.adapters], parts, family)
-    return animate.moving_frames(film, animate.open_motion(config.motion)) if config.motion else list(animate.frames_between(film))
+    with at_hand(parts):
+        return animate.moving_frames(film, animate.open_motion(config.motion)) if config.motion else list(animate.frames_between(film))
 
 
 def given(value: object) -> Mapping[str, object]:

@@ -175,6 +175,7 @@ def _drawing_with(pipeline: Any, scheduler: Any, generators: list[torch.Generato
     try:
         yield
     finally:
+        scheduler.__dict__.pop("step", None)
         pipeline.scheduler = own
 
 

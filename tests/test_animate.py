@@ -131,7 +131,7 @@ def test_an_mp4_is_written_or_the_missing_package_named(engine: Engine, tiny_bas
     ("changes", "says"),
     [
         ({}, "at least two prompts"),
-        ({"prompts": ["a", "b"], "seeds": [1, 2, 3]}, "equally many"),
+        ({"prompts": ["a", "b"], "seeds": [1, 2, 3]}, "not equally many"),
         ({"motion": "folder", "seeds": [1, 2]}, "one prompt with one seed"),
         ({"frames": 1, "seeds": [1, 2]}, "Frames"),
     ],

@@ -56,7 +56,7 @@ def test_a_file_that_is_no_picture_gets_a_sentence(tmp_path: Path) -> None:
 
 
 def test_a_mask_without_a_picture_is_refused() -> None:
-    with pytest.raises(ConfigError, match="a mask needs a start picture"):
+    with pytest.raises(ConfigError, match="a mask, but no start picture"):
         parse(DrawConfig, {"prompts": ["a"], "mask": "mask.png"})
 
 

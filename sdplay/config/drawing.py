@@ -1,4 +1,4 @@
-"""How pictures are drawn, and which: the settings of drawing and of comparisons, as `config.py` says them for training."""
+"""How pictures, grids and films are drawn, and which."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pydantic import Field, StringConstraints, model_validator
 from typing_extensions import Self
 
 from sdplay.config.settings import Config, Text, setting
+from sdplay.errors import ConfigError
 
 Prompt = Annotated[str, StringConstraints(strip_whitespace=True, max_length=5000)]
 Seed = Annotated[int, Field(ge=0, le=2**31 - 1)]
@@ -77,7 +78,7 @@ class DrawConfig(Config):
     @model_validator(mode="after")
     def _a_mask_is_of_a_picture(self) -> Self:
         if self.mask and not self.image:
-            raise ValueError("a mask needs a start picture")
+            raise ConfigError("There is a mask, but no start picture.", "Give the picture that the mask belongs to.")
         return self
 
 
@@ -134,9 +135,9 @@ class AnimateConfig(Config):
     def _lists_fit(self) -> Self:
         lengths = {len(self.prompts), len(self.seeds), len(self.strengths)} - {1}
         if len(lengths) > 1:
-            raise ValueError("prompts, seeds and strengths must be equally many, or one")
+            raise ConfigError("The prompts, seeds and strengths are not equally many.", "Give one of each, or as many as of the others.")
         if self.motion and self.keys > 1:
-            raise ValueError("a motion adapter moves one prompt with one seed and one strength")
+            raise ConfigError("A motion adapter moves one prompt with one seed and one strength.", "Give one of each.")
         if not self.motion and self.keys < 2:
-            raise ValueError("give at least two prompts, seeds or strengths, or a motion adapter")
+            raise ConfigError("There is nothing to go to.", "Give at least two prompts, seeds or strengths, or a motion adapter.")
         return self

@@ -147,7 +147,7 @@ def draw_asked(engine: Engine, access: Access, names: Sequence[str], *given: Any
     if not prompt.strip():
         raise ConfigError("There is no prompt.", "Write what to draw, for example: red apple.")
     wanted = counted_seeds(seeds, count)
-    access.columns(adapters)
+    adapters = access.columns(adapters or [])
     asked = {
         "base_model": access.base(base), "adapter": joined_adapters(list(zip(adapters, weights, strict=False))), "prompts": [prompt],
         "seeds": wanted, "strength": strength, "drawing": dict(zip(names, settings, strict=True)),
