@@ -93,7 +93,7 @@ def _key_pictures(film: Film) -> list[_Key]:
     keys = []
     for prompt, seed, strength in zip(prompts, seeds, strengths, strict=True):
         with sample.using(film.parts, film.strength(strength)), torch.no_grad():
-            texts = sample.read_texts(film.parts, film.family, [sample.Shot(text, seed) for text in dict.fromkeys(prompts)], config.drawing)
+            texts = sample.texts_of(film.parts, film.family, [sample.Shot(text, seed) for text in dict.fromkeys(prompts)], config.drawing)
         keys.append(_Key(texts[prompt], noise_of(film.parts, seed, width, height), seed, strength))
     lengths = {key.texts.conditioning.hidden.shape[1] for key in keys}
     if len(lengths) > 1:
@@ -143,7 +143,7 @@ def moving_frames(film: Film, motion: MotionAdapter) -> list[Image.Image]:
         parts = _in_motion(film.parts, motion)
         with sample.using(parts, film.strength(config.strengths[0])):
             shot = sample.Shot(config.prompts[0], config.seeds[0])
-            texts = sample.read_texts(parts, film.family, [shot], drawing)[shot.prompt]
+            texts = sample.texts_of(parts, film.family, [shot], drawing)[shot.prompt]
             parts.pipeline.scheduler = _motion_scheduler(film.parts.pipeline.scheduler, film)
             video = parts.pipeline(
                 prompt_embeds=texts.conditioning.hidden, negative_prompt_embeds=texts.negative.hidden, num_frames=config.frames,

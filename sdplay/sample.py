@@ -20,14 +20,18 @@ from sdplay.config import GenerateConfig
 from sdplay.families import Conditioning, DrawRequest, Family, Parts, Reading, Start, batch, checked_size
 from sdplay.formats import AdapterFile, attached
 from sdplay.prompting import fits, is_plain
+from sdplay.remembered_texts import read_texts
 from sdplay.resting import at_hand
 from sdplay.start import StartPicture, size_like
 from sdplay.workspace import write_atomically
 
-BATCH = 8
-"""Pictures drawn at once; more does not pay on small machines."""
+BATCH, GPU_BATCH = 8, 32
+"""Pictures drawn at once; more does not pay, on small machines and on GPUs."""
 BATCH_PX = BATCH * 512 * 512
-"""Pixels drawn at once: 8 pictures of 512 px, 2 of 1024 px."""
+"""Pixels drawn at once where nobody knows the free memory: 8 pictures of 512 px, 2 of 1024 px."""
+BYTES_PER_PX, SHARE_OF_FREE = 3000, 0.7
+"""Allowances for a GPU: what drawing holds for a pixel at its fullest, which is when the autoencoder decodes in float32 (128 channels,
+some copies), and how much of the free memory a drawing may take."""
 
 LATENT_GRID = 8
 """Sides in px that diffusers' inpainting pipelines take are whole multiples of it."""
@@ -84,9 +88,9 @@ def _drawn(
 ) -> Iterator[Image.Image]:  # fmt: skip
     width, height = start.picture.size if start else drawn_size(parts, config, None)
     with torch.no_grad():
-        texts = read_texts(parts, family, shots, config)
+        texts = texts_of(parts, family, shots, config)
         seen = encode_start(parts, family, start) if start else None
-    for chunk in _chunks(shots, texts, max(1, min(BATCH, BATCH_PX // (width * height)))):
+    for chunk in _chunks(shots, texts, most_at_once(parts, width * height)):
         request = DrawRequest(
             conditioning=batch([texts[shot.prompt].conditioning for shot in chunk]),
             negative=batch([texts[shot.prompt].negative for shot in chunk]),
@@ -104,27 +108,29 @@ def _drawn(
         yield from map(start.kept, pictures) if start else pictures
 
 
-def _chunks(shots: Sequence[Shot], texts: Mapping[str, Texts], at_once: int) -> Iterator[Sequence[Shot]]:
-    """What is drawn together, in order: at most `at_once`, and all their texts of one length."""
+def _chunks(shots: Sequence[Shot], texts: Mapping[str, Texts], most: int) -> Iterator[Sequence[Shot]]:
+    """What is drawn together, in order: at most `most`, and all their texts of one length."""
     for _, same in itertools.groupby(shots, lambda shot: texts[shot.prompt].conditioning.hidden.shape[1]):
         alike = list(same)
+        at_once = even_batch(len(alike), most)
         for first in range(0, len(alike), at_once):
             yield alike[first : first + at_once]
 
 
-def read_texts(parts: Parts, family: Family, shots: Sequence[Shot], config: GenerateConfig) -> dict[str, Texts]:
+def texts_of(parts: Parts, family: Family, shots: Sequence[Shot], config: GenerateConfig) -> dict[str, Texts]:
     """What the denoiser is told for each prompt; prompt and negative prompt of one length, the shorter filled up with empty texts.
 
     Texts without weights that fit the encoders' context are read together, exactly as training reads them. Raises ConfigError.
     """
     texts = list(dict.fromkeys([config.negative_prompt, *(shot.prompt for shot in shots)]))
-    plain = [text for text in texts if is_plain(text) and fits(parts, text)]
     how = Reading(config.clip_skip)
-    read = dict(zip(plain, family.encode_prompts(parts, plain, how).rows(), strict=True)) if plain else {}
-    read |= {text: family.encode_prompts(parts, [text], replace(how, whole=True)) for text in texts if text not in read}
+    read = read_texts(parts, family, [text for text in texts if is_plain(text) and fits(parts, text)], how=how)
+    for text in texts:
+        if text not in read:
+            read |= read_texts(parts, family, [text], how=replace(how, whole=True))
     negative = read[config.negative_prompt]
     lengths = {conditioning.hidden.shape[1] for conditioning in read.values()}
-    empty = family.encode_prompts(parts, [""], how) if len(lengths) > 1 else negative
+    empty = read_texts(parts, family, [""], how=how)[""] if len(lengths) > 1 else negative
     context = parts.tokenizers["text_encoder"].model_max_length
     return {
         text: Texts(_as_long_as(conditioning, negative, empty, context), _as_long_as(negative, conditioning, empty, context))
@@ -163,6 +169,20 @@ def _pixels(picture: Image.Image) -> Tensor:
     """RGB or L -> (1, 3, H, W) in [-1, 1]."""
     array = np.asarray(picture.convert("RGB"), dtype=np.float32)
     return torch.from_numpy(array / 127.5 - 1).permute(2, 0, 1)[None]
+
+
+def most_at_once(parts: Parts, pixels: int) -> int:
+    """How many pictures of so many pixels may be drawn at once: by the free memory of a GPU, else by what was found to pay."""
+    if parts.device.type != "cuda":
+        return max(1, min(BATCH, BATCH_PX // pixels))
+    unused = torch.cuda.memory_reserved(parts.device) - torch.cuda.memory_allocated(parts.device)
+    free = torch.cuda.mem_get_info(parts.device)[0] + unused
+    return max(1, min(GPU_BATCH, int(SHARE_OF_FREE * free) // (BYTES_PER_PX * pixels)))
+
+
+def even_batch(count: int, most: int) -> int:
+    """How many of `count` at once, at most `most`, so that no batch is nearly empty: 9 by at most 8 are 5 and 4."""
+    return math.ceil(count / math.ceil(count / most)) if count else most
 
 
 def to_picture(pixels: Tensor) -> Image.Image:

@@ -13,7 +13,7 @@ from sdplay.engine import Engine
 from sdplay.errors import ConfigError
 from sdplay.families import Conditioning, Reading, family
 from sdplay.prompting import is_plain, parse_prompt, plain_text
-from sdplay.sample import Shot, read_texts
+from sdplay.sample import Shot, texts_of
 from tests.families.test_contract import CASES, Case
 
 WHOLE = Reading(whole=True)
@@ -53,7 +53,7 @@ def read(case: Case, *prompts: str, negative: str = "", clip_skip: int = 1) -> l
     parts = family(case.family).load(case.folder, best_device(), source="tiny")
     config = GenerateConfig(negative_prompt=negative, clip_skip=clip_skip)
     with torch.no_grad():
-        texts = read_texts(parts, family(case.family), [Shot(prompt, 1) for prompt in prompts], config)
+        texts = texts_of(parts, family(case.family), [Shot(prompt, 1) for prompt in prompts], config)
     return [(texts[prompt].conditioning, texts[prompt].negative) for prompt in prompts]
 
 

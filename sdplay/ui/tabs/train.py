@@ -10,17 +10,18 @@ from typing import Any
 
 import gradio as gr
 
+from sdplay.advice import Advice
 from sdplay.bases import load_bases
 from sdplay.engine import Engine
 from sdplay.errors import ConfigError, DataError, SdplayError
 from sdplay.events import RunState
 from sdplay.hub import MINI
 from sdplay.methods import CONFIGS, TITLES
-from sdplay.presets import DEFAULT_METHOD, DEFAULT_TOKEN, adapted, compose_training, load_training_presets, training_preset
+from sdplay.presets import AUTO, DEFAULT_METHOD, DEFAULT_TOKEN, adapted, compose_training, load_training_presets, training_preset
 from sdplay.runs import Run
 from sdplay.ui.access import Access
 from sdplay.ui.errors import friendly
-from sdplay.ui.forms import Control, Form, controls_of_any
+from sdplay.ui.forms import Control, Form, controls_of_any, explain
 from sdplay.ui.html import html_block, only_news
 from sdplay.ui.tabs.events import live, quick, silent
 from sdplay.ui.tabs.prompts import PromptsTab, Words
@@ -66,6 +67,7 @@ def create_train_tab(
 def _create_form(base: gr.Dropdown, prompts: PromptsTab, dataset: gr.Dropdown, engine: Engine) -> tuple[gr.Radio, gr.Textbox, Form]:
     presets = load_training_presets()
     choices = [(preset.title, name) for name, preset in presets.items()]
+    choices.insert(1, (training_preset(AUTO).title, AUTO))
     summary = html_block(elem_id="train-summary")
     preset = gr.Radio(choices, value=FIRST_PRESET, label="Preset", elem_id="train-preset")
     why = html_block(preset_note(FIRST_PRESET, base.value), elem_id="train-why")
@@ -87,10 +89,11 @@ def _create_form(base: gr.Dropdown, prompts: PromptsTab, dataset: gr.Dropdown, e
     for name_of, control in form.controls.items():
         control.visible = True if name_of in shown else "hidden"
         control.value = first.get(name_of, shown[name_of].default) if name_of in shown else control.value
-    preset.input(friendly(apply_preset, names), preset, form.inputs, **quick())
+    looked_at: list[Control] = [preset, dataset, base, prompts.class_word]
+    preset.input(friendly(choose_preset, engine, names), looked_at, form.inputs, **quick())
     method.input(friendly(apply_method, names), [preset, method], form.inputs, **quick())
     method.change(friendly(show_fields, names), method, form.inputs, **silent())
-    gr.on([preset.change, base.change], preset_note, [preset, base], why, **silent())
+    gr.on([preset.change, base.change], friendly(preset_note_for, engine), looked_at, why, **silent())
     rates = [form.controls[key] for key in ("method", "kind", "learning_rate", "alpha", "rank")]
     gr.on([control.change for control in rates], effective_rate, rates, rate, **live())
     facts: list[Control] = [dataset, prompts.token, prompts.class_word, prompts.train]
@@ -122,14 +125,42 @@ def apply_preset(names: Sequence[str], preset: str) -> list[object]:
     return _values(names, training_preset(preset).config)
 
 
+def choose_preset(
+    engine: Engine, names: Sequence[str], preset: str, dataset_id: str | None, base_model: str | None, class_word: str
+) -> list[object]:
+    """The same for the preset that was chosen; "Tell me" looks at the pictures first."""
+    if preset != AUTO:
+        return apply_preset(names, preset)
+    return _values(names, dict(_advice(engine, dataset_id, base_model, class_word).values))
+
+
+def preset_note_for(engine: Engine, preset: str | None, dataset_id: str | None, base_model: str | None, class_word: str) -> str:
+    """When to choose a preset and what it takes; of "Tell me", why each thing was chosen."""
+    if preset != AUTO:
+        return preset_note(preset, base_model)
+    try:
+        reasons = _advice(engine, dataset_id, base_model, class_word).reasons
+    except SdplayError as error:
+        return message("warning", error.message, error.hint)
+    lines = "".join(f"<dt>{esc(reason.about)}</dt><dd>{esc(reason.text)}</dd>" for reason in reasons)
+    return f'<dl class="sd-settings sd-advice">{lines}</dl>'
+
+
+def _advice(engine: Engine, dataset_id: str | None, base_model: str | None, class_word: str) -> Advice:
+    if not dataset_id:
+        raise ConfigError("No data set is open, so there is nothing to look at.", "Choose or make one under Dataset.")
+    return engine.advise(dataset_id, base_model=base_model or MINI, class_word=class_word.strip())
+
+
 def apply_method(names: Sequence[str], preset: str | None, method: str) -> list[object]:
     """Values for the form when another method is chosen: the preset's as far as they hold for it, and its defaults."""
     return _values(names, adapted(training_preset(preset or FIRST_PRESET).config, method))
 
 
 def show_fields(names: Sequence[str], method: str) -> list[object]:
-    """The method's own settings are there, the others' are not."""
-    return [gr.update(visible=True if name in CONFIGS[method].model_fields else "hidden") for name in names]
+    """The method's own settings are there, with what it says of them; the others' are not."""
+    fields = CONFIGS[method].model_fields
+    return [gr.update(visible=True, info=explain(fields[name])) if name in fields else gr.update(visible="hidden") for name in names]
 
 
 def _values(names: Sequence[str], config: Mapping[str, Any]) -> list[object]:
