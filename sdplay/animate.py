@@ -11,7 +11,7 @@ import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from diffusers import AnimateDiffPipeline, MotionAdapter, UNetMotionModel
@@ -27,6 +27,7 @@ from sdplay.formats import AdapterFile
 from sdplay.pipelines import noise_of
 from sdplay.schedulers import scheduler_for
 
+Value = TypeVar("Value")
 MOTION_SCHEDULE = {"beta_schedule": "linear", "timestep_spacing": "linspace", "clip_sample": False}
 """AnimateDiff's adapters were taught with it, whatever the base's own is (diffusers' documentation of AnimateDiff)."""
 
@@ -87,9 +88,7 @@ def slerp(first: Tensor, second: Tensor, share: float) -> Tensor:
 def _key_pictures(film: Film) -> list[_Key]:
     config, count = film.config, film.config.keys
     width, height = sample.drawn_size(film.parts, config.drawing, None)
-    prompts, seeds, strengths = (
-        list(values) * (count if len(values) == 1 else 1) for values in (config.prompts, config.seeds, config.strengths)
-    )
+    prompts, seeds, strengths = _each(config.prompts, count), _each(config.seeds, count), _each(config.strengths, count)
     keys = []
     for prompt, seed, strength in zip(prompts, seeds, strengths, strict=True):
         with sample.using(film.parts, film.strength(strength)), torch.no_grad():
@@ -99,6 +98,11 @@ def _key_pictures(film: Film) -> list[_Key]:
     if len(lengths) > 1:
         raise ConfigError("The prompts are read in different numbers of parts.", "Make all of them short, or all about equally long.")
     return keys
+
+
+def _each(values: Sequence[Value], count: int) -> Sequence[Value]:
+    """One for each key picture; what there is one of is the same in all."""
+    return list(values) * count if len(values) == 1 else values
 
 
 def _between(first: Conditioning, second: Conditioning, share: float) -> Conditioning:
