@@ -11,13 +11,14 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from filelock import FileLock
 
 from sdplay import hub, templates
+from sdplay.asked import Asked, Drawn, draw_asked, draw_frames, given
 from sdplay.bases import OfferedBase, load_bases
 from sdplay.columns import Column, parse_column
 from sdplay.compare import (
@@ -30,13 +31,14 @@ from sdplay.compare import (
     open_comparison,
     set_status,
 )
-from sdplay.config import CompareConfig, GenerateConfig, TrainConfig, WordsConfig, parse
+from sdplay.config import AnimateConfig, CompareConfig, DrawConfig, GenerateConfig, TrainConfig, WordsConfig, parse
 from sdplay.data import Dataset, DatasetStore
 from sdplay.door import check_before_a_run
 from sdplay.errors import Cancelled, ConfigError, DataError, RunError
 from sdplay.events import RunState
 from sdplay.experiments import Experiments
 from sdplay.exports import Exports
+from sdplay.film import check_film, write_film
 from sdplay.history import History
 from sdplay.library import Library
 from sdplay.longer import checked_total
@@ -45,6 +47,7 @@ from sdplay.picture_jobs import PictureJobs
 from sdplay.prompt_sets import PromptSet, load_prompt_sets, save_prompt_set
 from sdplay.runs import Request, Run, RunFollower, create_run, list_runs, open_run
 from sdplay.sample_sets import Sample, load_samples
+from sdplay.start import open_start
 from sdplay.styles import StyleLibrary
 from sdplay.wildcards import load_wildcards, resolve, spelt_out
 from sdplay.worker import Worker
@@ -63,17 +66,8 @@ MAX_CELLS = 400
 Result = TypeVar("Result")
 
 
-@dataclass(frozen=True)
-class Drawn:
-    """A picture drawn on request."""
-
-    path: Path
-    prompt: str
-    seed: int
-
-
 class Engine:
-    """Submit, stop, resume, draw, compare, list. Every method may be called from any thread and returns at once, except `draw`."""
+    """Submit, stop, resume, draw, compare, list. Any thread may call; all return at once, but for what draws pictures."""
 
     def __init__(self, workspace: Workspace) -> None:
         self.workspace = workspace
@@ -220,14 +214,31 @@ class Engine:
 
     def draw(self, prompts: Sequence[str], seeds: Sequence[int], values: Mapping[str, object], *, adapter: str = "base",
              base_model: str = hub.MINI, folder: Path | None = None) -> list[Drawn]:  # fmt: skip
-        """Draw prompts x seeds, wait for it, return the PNGs. `values` are GenerateConfig's. Raises SdplayError."""
-        config = parse(GenerateConfig, values)
-        grid = parse(
-            CompareConfig, {"base_model": base_model, "columns": (adapter,), "prompts": prompts, "seeds": seeds, "drawing": config}
-        )
-        column = parse_column(adapter, self.workspace)
-        target = folder or self.workspace.pictures
-        return self._worker.draw(base_model, lambda parts, family: _draw_shots(parts, family, grid, column, target)).result()
+        """`draw_pictures` from nothing: prompts x seeds; `values` are GenerateConfig's."""
+        asked = {"prompts": prompts, "seeds": seeds, "adapter": adapter, "base_model": base_model, "drawing": values}
+        return self.draw_pictures(asked, folder=folder)
+
+    def draw_pictures(self, values: Mapping[str, object], *, folder: Path | None = None) -> list[Drawn]:
+        """Draw what DrawConfig's `values` ask for, wait for it, return the PNGs, each with its settings inside. Raises SdplayError."""
+        config = parse(DrawConfig, {**values, "drawing": parse(GenerateConfig, given(values.get("drawing")))})
+        column = parse_column(config.adapter, self.workspace)
+        start = open_start(config.image, config.mask, config.strength)
+        asked = Asked(config, column, start, folder or self.workspace.pictures)
+        return self._worker.draw(config.base_model, lambda parts, family: draw_asked(parts, family, asked)).result()
+
+    def animate(self, values: Mapping[str, object], paths: Sequence[Path]) -> list[Path]:
+        """Draw what AnimateConfig's `values` ask for, wait for it, write it as .gif or .mp4 to each path. Raises SdplayError."""
+        config = parse(AnimateConfig, {**values, "drawing": parse(GenerateConfig, given(values.get("drawing")))})
+        column = parse_column(config.adapter, self.workspace)
+        for path in paths:
+            check_film(path)
+        frames = self._worker.draw(
+            config.base_model, lambda parts, family: draw_frames(parts, family, config, column),
+            weights="float32" if config.motion else "auto",  # a motion adapter goes between layers of full precision
+        ).result()  # fmt: skip
+        for path in paths:
+            write_film(path, frames, config.fps)
+        return list(paths)
 
     def in_worker(self, base_model: str, do: Callable[[Parts, Family], Result]) -> Future[Result]:
         """Have something drawn by the thread that owns the base; the outcome is `do`'s result or an SdplayError."""
@@ -472,27 +483,3 @@ def _check_trigger(config: TrainConfig, dataset: Dataset) -> None:
     texts = [*config.caption_templates, *(example.caption for example in dataset.examples)]
     if isinstance(config, WordsConfig) and not used & {"token", "style"} and not any(config.token in text for text in texts):
         raise ConfigError("The training templates never use the trigger word.", "Put {token} into each of them.")
-
-
-def _draw_shots(parts: Parts, family: Family, grid: CompareConfig, column: Column, folder: Path) -> list[Drawn]:
-    from sdplay import sample
-    from sdplay.formats import read_adapter
-
-    shots = [sample.Shot(prompt, seed) for prompt in grid.prompts for seed in grid.seeds]
-    adapters = [(read_adapter(path), strength) for path, strength in column.adapters]
-    drawn = []
-    with sample.using(parts, adapters):
-        for shot, picture in zip(shots, sample.draw(parts, family, shots, grid.drawing), strict=True):
-            path = _free_path(folder, f"{slug(shot.prompt) or 'picture'}-s{shot.seed}")
-            settings = {**grid.drawing.model_dump(), "prompt": shot.prompt, "seed": shot.seed, "base_model": grid.base_model}
-            sample.write_png(path, picture, {**settings, "adapter": column.label})
-            drawn.append(Drawn(path, shot.prompt, shot.seed))
-    return drawn
-
-
-def _free_path(folder: Path, stem: str) -> Path:
-    path, number = folder / f"{stem}.png", 1
-    while path.exists():
-        number += 1
-        path = folder / f"{stem}-{number}.png"
-    return path

@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
+from torch.nn import functional
 
 from sdplay import png_settings
 from sdplay.config import GenerateConfig
-from sdplay.families import DrawRequest, Family, Parts, batch, checked_size
+from sdplay.families import Conditioning, DrawRequest, Family, Parts, Reading, Start, batch, checked_size
 from sdplay.formats import AdapterFile, attached
+from sdplay.prompting import fits, is_plain
 from sdplay.remembered_texts import read_texts
 from sdplay.resting import looking, reading
+from sdplay.start import StartPicture, size_like
 from sdplay.templates import split_negative
 from sdplay.workspace import write_atomically
 
@@ -29,6 +33,9 @@ BATCH_PX = BATCH * 512 * 512
 BYTES_PER_PX, SHARE_OF_FREE = 3000, 0.7
 """Allowances for a GPU: what drawing holds for a pixel at its fullest, which is when the autoencoder decodes in float32 (128 channels,
 some copies), and how much of the free memory a drawing may take."""
+
+LATENT_GRID = 8
+"""Sides in px that diffusers' inpainting pipelines take are whole multiples of it."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +52,14 @@ class Shot:
         return prompt, own or negative
 
 
+@dataclass(frozen=True)
+class Texts:
+    """A prompt and the negative prompt as the denoiser is told them, of one length."""
+
+    conditioning: Conditioning
+    negative: Conditioning
+
+
 def never() -> bool:
     """For drawings that nobody can cancel."""
     return False
@@ -58,29 +73,112 @@ def using(parts: Parts, adapters: Sequence[tuple[AdapterFile, float]]) -> Iterat
 
 
 def draw(
-    parts: Parts, family: Family, shots: Sequence[Shot], config: GenerateConfig, *, cancelled: Callable[[], bool] = never
-) -> Iterator[Image.Image]:
-    """One picture per shot, in order, with whatever is on the base. Raises Cancelled between denoising steps."""
-    size = checked_size(parts, config.size)
-    pairs = {shot: shot.texts(config.negative_prompt) for shot in shots}
-    texts = [config.negative_prompt, *(prompt for prompt, _ in pairs.values()), *(own for _, own in pairs.values())]
-    with reading(parts):
-        encoded = read_texts(parts, family, texts)
-    at_once = even_batch(len(shots), most_at_once(parts, size * size))
-    for start in range(0, len(shots), at_once):
-        chunk = shots[start : start + at_once]
+    parts: Parts, family: Family, shots: Sequence[Shot], config: GenerateConfig, *, cancelled: Callable[[], bool] = never,
+    start: StartPicture | None = None,
+) -> Iterator[Image.Image]:  # fmt: skip
+    """One picture per shot, in order, with whatever is on the base. Raises Cancelled between denoising steps, ConfigError.
+
+    start: what every picture begins with, fitted to the size; outside its mask it comes back to the pixel.
+    """
+    width, height = drawn_size(parts, config, start)
+    fitted = start.fitted(width, height) if start else None
+    if fitted and not fitted.done_steps(config.steps):
+        yield from (fitted.picture.copy() for _ in shots)
+        return
+    yield from _drawn(parts, family, shots, config, cancelled=cancelled, start=fitted)
+
+
+def _drawn(
+    parts: Parts, family: Family, shots: Sequence[Shot], config: GenerateConfig, *, cancelled: Callable[[], bool],
+    start: StartPicture | None,
+) -> Iterator[Image.Image]:  # fmt: skip
+    width, height = start.picture.size if start else drawn_size(parts, config, None)
+    with torch.no_grad():
+        with reading(parts):
+            texts = texts_of(parts, family, shots, config)
+        with looking(parts):
+            seen = encode_start(parts, family, start) if start else None
+    for chunk in _chunks(shots, texts, most_at_once(parts, width * height)):
         request = DrawRequest(
-            conditioning=batch([encoded[pairs[shot][0]] for shot in chunk]),
-            negative=batch([encoded[pairs[shot][1]] for shot in chunk]),
+            conditioning=batch([texts[shot.prompt].conditioning for shot in chunk]),
+            negative=batch([texts[shot.prompt].negative for shot in chunk]),
             seeds=tuple(shot.seed for shot in chunk),
             steps=config.steps,
             guidance_scale=config.guidance_scale,
-            size=size,
+            width=width,
+            height=height,
             cancelled=cancelled,
+            scheduler=config.scheduler,
+            guidance_rescale=config.guidance_rescale,
+            start=seen,
         )
         with looking(parts):
             drawn = family.draw(parts, request)
-        yield from map(to_picture, drawn)
+        pictures = map(to_picture, drawn)
+        yield from map(start.kept, pictures) if start else pictures
+
+
+def _chunks(shots: Sequence[Shot], texts: Mapping[str, Texts], most: int) -> Iterator[Sequence[Shot]]:
+    """What is drawn together, in order: at most `most`, and all their texts of one length."""
+    for _, same in itertools.groupby(shots, lambda shot: texts[shot.prompt].conditioning.hidden.shape[1]):
+        alike = list(same)
+        at_once = even_batch(len(alike), most)
+        for first in range(0, len(alike), at_once):
+            yield alike[first : first + at_once]
+
+
+def texts_of(parts: Parts, family: Family, shots: Sequence[Shot], config: GenerateConfig) -> dict[str, Texts]:
+    """What the denoiser is told for each prompt; prompt and negative prompt of one length, the shorter filled up with empty texts.
+
+    Texts without weights that fit the encoders' context are read together, exactly as training reads them. Raises ConfigError.
+    """
+    pairs = {shot.prompt: shot.texts(config.negative_prompt) for shot in shots}
+    texts = list(dict.fromkeys([config.negative_prompt, *(text for pair in pairs.values() for text in pair)]))
+    how = Reading(config.clip_skip)
+    read = read_texts(parts, family, [text for text in texts if is_plain(text) and fits(parts, text)], how=how)
+    for text in texts:
+        if text not in read:
+            read |= read_texts(parts, family, [text], how=replace(how, whole=True))
+    lengths = {conditioning.hidden.shape[1] for conditioning in read.values()}
+    empty = read_texts(parts, family, [""], how=how)[""] if len(lengths) > 1 else read[texts[0]]
+    context = parts.tokenizers["text_encoder"].model_max_length
+    return {
+        asked: Texts(_as_long_as(read[text], read[own], empty, context), _as_long_as(read[own], read[text], empty, context))
+        for asked, (text, own) in pairs.items()
+    }
+
+
+def _as_long_as(short: Conditioning, long: Conditioning, empty: Conditioning, context: int) -> Conditioning:
+    """`short` with empty texts behind it until it is as long as `long`; as it is when it is no shorter."""
+    missing = (long.hidden.shape[1] - short.hidden.shape[1]) // context
+    filling = [empty.hidden[:, :context]] * missing
+    return replace(short, hidden=torch.cat([short.hidden, *filling], dim=1)) if filling else short
+
+
+def drawn_size(parts: Parts, config: GenerateConfig, start: StartPicture | None) -> tuple[int, int]:
+    """Width and height in px. Where no size is asked for: the base's own square, or a start picture's shape at that area."""
+    if start and config.size is None and config.height is None:
+        return size_like(start.picture, side=parts.size, multiple=math.lcm(parts.size_multiple, LATENT_GRID))
+    width = checked_size(parts, config.size)
+    return width, checked_size(parts, config.height or width)
+
+
+def encode_start(parts: Parts, family: Family, start: StartPicture) -> Start:
+    """A start picture of a size the base takes, as the denoiser sees it. A latent is drawn anew if any pixel of it is."""
+    pixels = _pixels(start.picture)
+    shape = (1, 1, *pixels.shape[2:])
+    painted = _pixels(start.mask)[:, :1].add(1).div(2).round() if start.mask else torch.ones(shape)
+    factor = parts.latent_factor
+    hidden = functional.interpolate(functional.max_pool2d(painted, factor), size=shape[2:])
+    latents, _ = family.encode_images(parts, pixels)
+    seen, _ = family.encode_images(parts, pixels * (1 - hidden))
+    return Start(latents.to(parts.device), hidden.to(parts.device), seen.to(parts.device), start.strength)
+
+
+def _pixels(picture: Image.Image) -> Tensor:
+    """RGB or L -> (1, 3, H, W) in [-1, 1]."""
+    array = np.asarray(picture.convert("RGB"), dtype=np.float32)
+    return torch.from_numpy(array / 127.5 - 1).permute(2, 0, 1)[None]
 
 
 def most_at_once(parts: Parts, pixels: int) -> int:

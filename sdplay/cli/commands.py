@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import yaml
 
+from sdplay.cli.drawing import animate_values, drawing_values, generate_values, listed
 from sdplay.cli.values import composed, train_values
 from sdplay.errors import ConfigError, SdplayError
 from sdplay.presets import AUTO
@@ -191,14 +192,19 @@ def do_show(arguments: argparse.Namespace) -> int:
 def do_generate(arguments: argparse.Namespace) -> int:
     """Draw, print the files."""
     engine = _engine()
-    seeds = [arguments.seed + index for index in range(arguments.count)]
-    drawn = engine.draw(
-        [arguments.prompt], seeds, _drawing(arguments), adapter=arguments.adapter, base_model=arguments.base, folder=arguments.out
-    )
+    drawn = engine.draw_pictures(generate_values(arguments), folder=arguments.out)
     if arguments.json:
         _print_json([{"file": str(picture.path), "prompt": picture.prompt, "seed": picture.seed} for picture in drawn])
     else:
         print("\n".join(str(picture.path) for picture in drawn))
+    engine.close()
+    return 0
+
+
+def do_animate(arguments: argparse.Namespace) -> int:
+    """Draw the frames, print the files."""
+    engine = _engine()
+    print(*engine.animate(animate_values(arguments), arguments.out), sep="\n")
     engine.close()
     return 0
 
@@ -212,8 +218,8 @@ def do_compare(arguments: argparse.Namespace) -> int:
         "base_model": arguments.base,
         "columns": [column for column in arguments.columns.split(",") if column.strip()],
         "prompts": prompts_from(arguments.prompts),
-        "seeds": [seed.strip() for seed in arguments.seeds.split(",") if seed.strip()],
-        "drawing": _drawing(arguments),
+        "seeds": listed(arguments.seeds),
+        "drawing": drawing_values(arguments),
     }
     comparison_id = engine.compare(values)
     folder = _finished_comparison(engine, comparison_id, arguments.out, quiet=arguments.json)
@@ -282,10 +288,6 @@ def _engine() -> Engine:
     from sdplay.engine import Engine
 
     return Engine(open_workspace())
-
-
-def _drawing(arguments: argparse.Namespace) -> dict[str, object]:
-    return {"steps": arguments.steps, "guidance_scale": arguments.guidance, "negative_prompt": arguments.negative}
 
 
 def _report_end(engine: Engine, run_id: str, state: RunState, *, as_json: bool) -> int:

@@ -10,8 +10,8 @@ from pathlib import Path
 from sdplay import __version__
 from sdplay.cli import commands as run
 from sdplay.cli import experiment
-from sdplay.cli.run_commands import add_run_commands
-from sdplay.config import GenerateConfig
+from sdplay.cli.drawing import add_animate, add_drawing, add_generate
+from sdplay.cli.run_commands import Add, add_run_commands
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -41,8 +41,7 @@ def build_parser() -> argparse.ArgumentParser:
     command("runs", run.do_runs, "list all runs", json_too=True)
     command("show", run.do_show, "everything about a run", json_too=True).add_argument("run")
     add_run_commands(command)
-    _add_generate(command("generate", run.do_generate, "draw pictures", json_too=True))
-    _add_compare(command("compare", run.do_compare, "draw a grid: columns x prompts x seeds", json_too=True))
+    _add_drawing_commands(command)
     experiment.add_arguments(
         command("experiment", experiment.do_experiment, "trainings that differ in one thing, and their comparison", json_too=True)
     )
@@ -98,13 +97,10 @@ def _add_settings(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--base", help="mini, a Hub id, a folder or a .safetensors checkpoint (default: mini); see `sdplay bases`")
 
 
-def _add_generate(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--prompt", required=True)
-    parser.add_argument("--adapter", default="base", metavar="RUN|FILE[:STRENGTH]")
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("-n", type=int, default=1, dest="count", help="how many, with seeds counting up")
-    parser.add_argument("-o", "--out", type=Path, help="folder (default: in the workspace)")
-    _add_drawing(parser)
+def _add_drawing_commands(command: Add) -> None:
+    add_generate(command("generate", run.do_generate, "draw pictures", json_too=True))
+    add_animate(command("animate", run.do_animate, "draw frames from picture to picture, or with a motion adapter, as GIF or MP4"))
+    _add_compare(command("compare", run.do_compare, "draw a grid: columns x prompts x seeds", json_too=True))
 
 
 def _add_compare(parser: argparse.ArgumentParser) -> None:
@@ -112,11 +108,4 @@ def _add_compare(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--prompts", required=True, nargs="+", metavar="FILE|TEXT", help="prompts, or files with one on each line")
     parser.add_argument("--seeds", default="1", help="1,2,3 (default: 1)")
     parser.add_argument("-o", "--out", type=Path, help="copy the comparison into this folder")
-    _add_drawing(parser)
-
-
-def _add_drawing(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--base", default="mini", help="base model (default: mini)")
-    parser.add_argument("--steps", type=int, default=GenerateConfig().steps)
-    parser.add_argument("--guidance", type=float, default=GenerateConfig().guidance_scale)
-    parser.add_argument("--negative", default="")
+    add_drawing(parser)

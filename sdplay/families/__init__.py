@@ -12,6 +12,7 @@ from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Protocol
 
+from sdplay.config import Scheduler
 from sdplay.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -89,6 +90,19 @@ class Conditioning:
         return Conditioning(**{name: tensor.to(device) for name, tensor in self.tensors().items()})
 
 
+@dataclass(frozen=True)
+class Reading:
+    """How texts are read."""
+
+    clip_skip: int = 1
+    """1 reads the layer the base was made with, 2 the one before it, and so on."""
+    whole: bool = False
+    """Weights are obeyed and nothing is cut (see prompting.py), for one text at a time; else as training sees texts."""
+
+
+AS_TRAINED = Reading()
+
+
 def batch(conditionings: Sequence[Conditioning]) -> Conditioning:
     """One conditioning of all their rows."""
     import torch
@@ -118,8 +132,8 @@ class Family(Protocol):
     def encode_images(self, parts: Parts, pixels: Tensor) -> tuple[Tensor, Tensor]:
         """(B, 3, H, W) in [-1, 1] -> mean and standard deviation of the latents, each (B, C, h, w), scaled for the denoiser."""
 
-    def encode_prompts(self, parts: Parts, prompts: Sequence[str]) -> Conditioning:
-        """B texts -> conditioning of batch B. Gradients flow to the text encoders where they are switched on."""
+    def encode_prompts(self, parts: Parts, prompts: Sequence[str], how: Reading = AS_TRAINED) -> Conditioning:
+        """B texts -> conditioning of batch B. Gradients flow to the text encoders where they are switched on. Raises ConfigError."""
 
     def objective(self, parts: Parts) -> AnyObjective:
         """The noise schedule the base was trained with."""
@@ -138,6 +152,20 @@ class Family(Protocol):
 
 
 @dataclass(frozen=True)
+class Start:
+    """A picture that drawing begins with, as the denoiser sees it. All on the base's device."""
+
+    latents: Tensor
+    """(1, C, h, w) of the whole picture."""
+    hidden: Tensor
+    """(1, 1, H, W): 1 where the picture is drawn anew, 0 where it stays; whole latents at a time."""
+    seen: Tensor
+    """(1, C, h, w) of the picture with grey where it is hidden; only inpainting bases look at it."""
+    strength: float
+    """Share of the denoising steps that are done, > 0."""
+
+
+@dataclass(frozen=True)
 class DrawRequest:
     """A batch of pictures that share settings. `conditioning`, `negative` and `seeds` have the same length B."""
 
@@ -146,9 +174,16 @@ class DrawRequest:
     seeds: tuple[int, ...]
     steps: int
     guidance_scale: float
-    size: int
+    width: int
+    height: int
     cancelled: Callable[[], bool]
     """Asked before every denoising step; True ends the drawing with Cancelled."""
+    scheduler: Scheduler = "base"
+    guidance_rescale: float = 0.0
+    start: Start | None = None
+    """None: pure noise."""
+    noise: Tensor | None = None
+    """(B, C, h, w) to begin with in place of the seeds' own."""
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from typing import Any
 from gradio.events import api
 from pydantic import ConfigDict, ValidationError, validate_call
 
-from sdplay.config import CompareConfig, GenerateConfig
+from sdplay.config import CompareConfig, DrawConfig, GenerateConfig
 from sdplay.data import report
 from sdplay.engine import Engine
 from sdplay.errors import ConfigError
@@ -206,8 +206,12 @@ def generate(
     guidance_scale: float = DRAWING.guidance_scale,
     negative_prompt: str = "",
     base_model: str = "mini",
+    image: str = "",
+    mask: str = "",
+    strength: float = DrawConfig().strength,
+    settings: dict[str, Any] = {},  # noqa: B006  never changed; Gradio shows it
 ) -> list[dict[str, Any]]:
-    """Draw pictures with the base model or with what a run learned.
+    """Draw pictures with the base model or with what a run learned: from nothing, from a picture, or inside a mask.
 
     Args:
         prompt: What to draw. Use the run's trigger word to call what it learned.
@@ -218,14 +222,19 @@ def generate(
         guidance_scale: How strongly the picture follows the prompt.
         negative_prompt: What the picture should not show.
         base_model: The base model that draws.
+        image: An uploaded picture to begin with; on your own computer also a path.
+        mask: An uploaded picture as large as image: white is drawn anew, black stays.
+        strength: How much of image is given up, 0 to 1.
+        settings: size, height, scheduler, clip_skip, guidance_rescale, as in {"scheduler": "DPM++ 2M Karras", "clip_skip": 2}.
 
     Returns:
         file (address on this server), prompt and seed of each picture.
     """
     access.columns([adapter])
-    drawing = {"steps": steps, "guidance_scale": guidance_scale, "negative_prompt": negative_prompt}
+    drawing = {**settings, "steps": steps, "guidance_scale": guidance_scale, "negative_prompt": negative_prompt}
     seeds = [seed + index for index in range(min(count, 17))]  # 17 are refused by the config's own limit
-    drawn = engine.draw([prompt], seeds, drawing, adapter=adapter, base_model=access.base(base_model))
+    asked = {"prompts": [prompt], "seeds": seeds, "adapter": adapter, "base_model": access.base(base_model), "drawing": drawing}
+    drawn = engine.draw_pictures({**asked, "image": access.picture(image), "mask": access.picture(mask), "strength": strength})
     return [{"file": _address("pictures", "drawn", shot.path.name), "prompt": shot.prompt, "seed": shot.seed} for shot in drawn]
 
 

@@ -27,6 +27,7 @@ from sdplay.ui.forms import Control
 from sdplay.ui.html import html_block, only_news
 from sdplay.ui.tabs import compare as compare_tab
 from sdplay.ui.tabs import dataset as dataset_tab
+from sdplay.ui.tabs import draw as draw_tab
 from sdplay.ui.tabs import learn as learn_tab
 from sdplay.ui.tabs import library as library_tab
 from sdplay.ui.tabs import live as live_tab
@@ -61,6 +62,7 @@ class Page:
     library: library_tab.LibraryTab
     learn: learn_tab.LearnTab
     tour: gr.HTML
+    draw: draw_tab.DrawTab
     base: gr.Dropdown
 
     @property
@@ -73,7 +75,8 @@ class Page:
             "preset": train.preset, "name": train.name, "compare_prompts": compare.prompts, "seeds": compare.seeds,
         }  # fmt: skip
         named |= {f"train.{name}": control for name, control in train.form.controls.items()}
-        return named | {f"compare.{name}": control for name, control in compare.form.controls.items()}
+        named |= {f"compare.{name}": control for name, control in compare.form.controls.items()}
+        return named | {f"draw.{name}": control for name, control in self.draw.kept.items()}
 
 
 def build(engine: Engine, access: Access | None = None) -> gr.Blocks:
@@ -153,10 +156,13 @@ def _create_tabs(engine: Engine, access: Access, timer: gr.Timer) -> Page:
                 runs = runs_tab.create_runs_tab(engine, access, timer)
             with gr.Tab("Models", id="models", elem_id="tab-models"):
                 library = library_tab.create_library_tab(engine, access, timer)
+        with gr.Tab("Draw", id="draw", elem_id="tab-draw") as drawing:
+            draw = draw_tab.create_draw_tab(engine, access)
         with gr.Tab("Learn", id="learn", elem_id="tab-learn"):
             learn = learn_tab.create_learn_tab(engine, timer)
+    drawing.select(lambda: gr.update(choices=compare_tab.column_choices(engine)), None, draw.adapters, **silent())
     opened.select(lambda: gr.update(choices=compare_tab.column_choices(engine)), None, compare.columns, **silent())
-    return Page(tabs, dataset, prompts, train, compare, runs, library, learn, tour, base)
+    return Page(tabs, dataset, prompts, train, compare, runs, library, learn, tour, draw, base)
 
 
 def _wire_tabs(engine: Engine, page: Page, opened: tuple[gr.Button, gr.State]) -> None:
