@@ -112,6 +112,23 @@ def do_plan(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def do_estimate(arguments: argparse.Namespace) -> int:
+    """Train the first steps, print what the whole would take."""
+    from dataclasses import asdict
+
+    engine = _engine()
+    values = train_values(arguments, engine)
+    if arguments.images:
+        values["dataset"] = engine.datasets.create(arguments.images).id
+    estimate = engine.estimate(values, hardware=arguments.hardware)
+    if arguments.json:
+        _print_json(asdict(estimate))
+    else:
+        print(estimate.sentence)
+    engine.close()
+    return 0
+
+
 def do_resume(arguments: argparse.Namespace) -> int:
     """Resume and watch."""
     engine = _engine()
@@ -153,6 +170,9 @@ def do_runs(arguments: argparse.Namespace) -> int:
 
 def do_show(arguments: argparse.Namespace) -> int:
     """Settings, state and files of a run."""
+    from dataclasses import asdict
+
+    from sdplay.estimate import read_estimate
     from sdplay.runs import open_run
 
     run = open_run(open_workspace().runs, arguments.run)
@@ -160,6 +180,7 @@ def do_show(arguments: argparse.Namespace) -> int:
     facts = _facts(run.id, state)
     facts["settings"] = run.settings
     facts["folder"] = str(run.folder)
+    facts |= {name: asdict(found) for name in ("estimate", "outcome") if (found := read_estimate(run.folder / f"{name}.json"))}
     if arguments.json:
         _print_json(facts)
     else:
