@@ -111,7 +111,7 @@ def probe_config(config: TrainConfig) -> TrainConfig:
 
 def later_share(config: TrainConfig) -> float | None:
     """Which share of the steps learns the first of two things; None where all steps are alike."""
-    share = float(getattr(config, "pivot", None) or getattr(config, "text_encoder_share", 0.0))
+    share = float(getattr(config, "pivot", 0.0) or getattr(config, "text_encoder_share", 0.0))
     return share if 0 < share < 1 else None
 
 
