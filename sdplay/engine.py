@@ -35,6 +35,8 @@ from sdplay.config import AnimateConfig, CompareConfig, DrawConfig, GenerateConf
 from sdplay.data import Dataset, DatasetStore
 from sdplay.door import check_before_a_run
 from sdplay.errors import Cancelled, ConfigError, DataError, RunError
+from sdplay.estimate import Estimate, hardware_named
+from sdplay.estimates import Estimates
 from sdplay.events import RunState
 from sdplay.experiments import Experiments
 from sdplay.exports import Exports
@@ -76,6 +78,7 @@ class Engine:
         self.experiments = Experiments(self, workspace.experiments)
         self.styles = StyleLibrary(self)
         self._worker = Worker(self.datasets, workspace.cache)
+        self._estimates = Estimates(self._worker.train)
         self.picture_jobs = PictureJobs(self.datasets, self._worker)
         self._cancelled: set[str] = set()
         self._followers: dict[str, RunFollower] = {}
@@ -88,6 +91,26 @@ class Engine:
 
     def submit(self, values: Mapping[str, object], *, name: str = "") -> str:
         """Check a training config and queue it. Returns the run's id. Raises SdplayError; then nothing was written."""
+        config, dataset = self._checked(values)
+        self._worker.require_room()
+        facts = {"dataset": {"id": dataset.id, "name": dataset.name, "pictures": len(dataset.examples)}}
+        run = create_run(self.workspace.runs, config, name=name, facts=facts)
+        self._estimates.keep(run, config)
+        self._train(run, config.steps)
+        return run.id
+
+    def estimate(self, values: Mapping[str, object], *, hardware: str = "") -> Estimate:
+        """What such a run takes, by training its first steps now; waits for it. Raises SdplayError, RunError while a run is going on.
+
+        hardware: a name in presets/hardware.yaml, for the price.
+        """
+        config, _ = self._checked(values)
+        priced = hardware_named(hardware) if hardware else None
+        if active := self.active_run():
+            raise RunError(f"The run {active.id} is going on, which would spoil the measurement.", "Wait until it has ended, or stop it.")
+        return self._estimates.measure(config, priced)
+
+    def _checked(self, values: Mapping[str, object]) -> tuple[TrainConfig, Dataset]:
         config = parse_train_config(spelt_out(values, self.resolve))
         check_train_config(config)
         dataset = self.datasets.open(config.dataset)
@@ -95,11 +118,7 @@ class Engine:
             raise ConfigError(f"The data set {dataset.name!r} has no pictures.", "Add at least one, better 10 to 20.")
         _check_trigger(config, dataset)
         check_before_a_run(config, dataset, self.datasets, self.workspace)
-        self._worker.require_room()
-        facts = {"dataset": {"id": dataset.id, "name": dataset.name, "pictures": len(dataset.examples)}}
-        run = create_run(self.workspace.runs, config, name=name, facts=facts)
-        self._train(run, config.steps)
-        return run.id
+        return config, dataset
 
     def resume(self, run_id: str) -> str:
         """Let an interrupted, stopped or failed run go on from its newest checkpoint. Raises RunError if it cannot."""

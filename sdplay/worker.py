@@ -23,7 +23,8 @@ from sdplay import hub
 from sdplay.config import FrozenWeights, PriorConfig
 from sdplay.data import DatasetStore
 from sdplay.errors import Cancelled, RunError, SdplayError
-from sdplay.events import Failed, Phase, Submitted
+from sdplay.estimate import peak_bytes, reset_peak, taken_seconds, write_outcome
+from sdplay.events import Failed, Note, Phase, Submitted
 from sdplay.longer import lengthened
 from sdplay.methods import parse_train_config
 from sdplay.runs import Run, RunLog
@@ -243,8 +244,12 @@ class Worker:
             between_steps=lambda: self._serve_drawings_between_steps(config.base_model),
             requested=run.take_request,
         )
+        reset_peak(loaded.device.kind)
         with explained_memory_errors("training"):
             train.train(job, hooks)
+        seconds = taken_seconds(list(run.events()))
+        if seconds and (outcome := write_outcome(run.folder, seconds, peak_bytes(loaded.device.kind))):
+            log.append(Note(text=outcome))
 
     def _load(self, source: str, weights: FrozenWeights = "auto", on_progress: hub.Progress | None = None) -> _Loaded:
         """The base with its frozen weights kept in `weights`: the one in memory if it is that, else read now."""

@@ -82,6 +82,13 @@ def do_check(arguments: argparse.Namespace) -> int:
 
 def do_train(arguments: argparse.Namespace) -> int:
     """Import pictures if asked, submit, and watch."""
+    engine, values = _asked_for(arguments)
+    run_id = engine.submit(values, name=arguments.name)
+    return _report_end(engine, run_id, watch_run(engine, run_id, quiet=arguments.json), as_json=arguments.json)
+
+
+def _asked_for(arguments: argparse.Namespace) -> tuple[Engine, dict[str, object]]:
+    """The settings of a training, its pictures imported."""
     if bool(arguments.images) == bool(arguments.dataset) and (arguments.images or not arguments.like):
         raise ConfigError("Say what to learn from.", "Give --images PATH, --dataset ID or --like RUN.")
     engine = _engine()
@@ -92,12 +99,13 @@ def do_train(arguments: argparse.Namespace) -> int:
         for entry in dataset.skipped:
             print(f"skipped {entry.name}: {entry.reason}", file=sys.stderr)
         dataset_id = dataset.id
-    values = {**(values or train_values(arguments, engine, dataset_id)), "dataset": dataset_id}
+    values = values or train_values(arguments, engine, dataset_id)
+    if dataset_id:  # else it is that of the run whose settings these are
+        values["dataset"] = dataset_id
     class_folder = Path(str(values.get("prior_dataset") or "")).expanduser()
     if class_folder.name and class_folder.is_dir():
         values["prior_dataset"] = engine.datasets.create([class_folder]).id
-    run_id = engine.submit(values, name=arguments.name)
-    return _report_end(engine, run_id, watch_run(engine, run_id, quiet=arguments.json), as_json=arguments.json)
+    return engine, values
 
 
 def do_plan(arguments: argparse.Namespace) -> int:
@@ -131,6 +139,20 @@ def do_advise(arguments: argparse.Namespace) -> int:
     for reason in advice.reasons:
         print(f"{reason.about}: {reason.text}")
     print("As settings: " + " ".join(f"--set {key}={value}" for key, value in advice.values.items()))
+    return 0
+
+
+def do_estimate(arguments: argparse.Namespace) -> int:
+    """Train the first steps, print what the whole would take."""
+    from dataclasses import asdict
+
+    engine, values = _asked_for(arguments)
+    estimate = engine.estimate(values, hardware=arguments.hardware)
+    if arguments.json:
+        _print_json(asdict(estimate))
+    else:
+        print(estimate.sentence)
+    engine.close()
     return 0
 
 
@@ -175,6 +197,9 @@ def do_runs(arguments: argparse.Namespace) -> int:
 
 def do_show(arguments: argparse.Namespace) -> int:
     """Settings, state and files of a run."""
+    from dataclasses import asdict
+
+    from sdplay.estimate import read_estimate
     from sdplay.runs import open_run
 
     run = open_run(open_workspace().runs, arguments.run)
@@ -182,6 +207,7 @@ def do_show(arguments: argparse.Namespace) -> int:
     facts = _facts(run.id, state)
     facts["settings"] = run.settings
     facts["folder"] = str(run.folder)
+    facts |= {name: asdict(found) for name in ("estimate", "outcome") if (found := read_estimate(run.folder / f"{name}.json"))}
     if arguments.json:
         _print_json(facts)
     else:

@@ -35,6 +35,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_advise(command("advise", run.do_advise, "settings that suit your pictures and this machine, with reasons", json_too=True))
     _add_train(command("train", run.do_train, "teach a base model your pictures", json_too=True))
     _add_plan(command("plan", run.do_plan, "the memory that a training would take on a card", json_too=True))
+    _add_estimate(command("estimate", run.do_estimate, "what a run would take: time, memory, disk, price", json_too=True))
     command("resume", run.do_resume, "let a run go on from its newest checkpoint", json_too=True).add_argument("run")
     _add_continue(command("continue", run.do_continue, "let a run that has ended go on for more steps", json_too=True))
     command("stop", run.do_stop, "stop a run; what it has learned is kept").add_argument("run")
@@ -76,6 +77,11 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--class", dest="class_word", help="what kind of thing it is: dog, vase")
     parser.add_argument("--name", default="", help="name of the run")
     _add_settings(parser)
+
+
+def _add_estimate(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--hardware", default="", help="a Space's hardware, such as t4-small, for the price")
+    _add_train(parser)
 
 
 def _add_continue(parser: argparse.ArgumentParser) -> None:
