@@ -105,8 +105,8 @@ def _create_result(engine: Engine, cancel: gr.Button, timer: gr.Timer) -> gr.Dro
 def column_choices(engine: Engine) -> list[tuple[str, str]]:
     """(label, column) for every run that has learned something, and for its checkpoints."""
     choices = []
-    for run in engine.runs():
-        steps = engine.state(run).checkpoints
+    for run in engine.history.rows():
+        steps = run.checkpoints
         if steps:
             choices.append((short_name(run.id), run.id))
             choices += [(f"{short_name(run.id)} at step {step}", f"{run.id}@{step}") for step in steps]
