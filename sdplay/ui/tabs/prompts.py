@@ -154,7 +154,7 @@ def _create_editor(engine: Engine, first: PromptSet) -> tuple[gr.Textbox, gr.Tex
     )  # fmt: skip
     view.change(show_view, view, [shown, help_text, train, sample], **silent())
     gr.on([train.change, sample.change], refresh_table, [train, sample, seen], [shown, seen], **live())
-    shown.edit(friendly(edit_rows), None, [train, sample, seen], **{**quick(), "trigger_mode": "always_last"})
+    shown.edit(friendly(edit_rows), None, [train, sample, seen], **{**quick(), "trigger_mode": "multiple"})
     return train, sample, negative
 
 

@@ -30,7 +30,11 @@ const read = row => ({
   negative: row.querySelector('[name=negative]').value, weight: row.querySelector('[name=weight]').value,
   uses: [...row.querySelectorAll('[name=use]:checked')].map(box => box.value)
 });
-const send = () => trigger('edit', {rows: JSON.stringify(rows().map(read))});
+let waiting;
+const send = () => {
+  clearTimeout(waiting);
+  waiting = setTimeout(() => trigger('edit', {rows: JSON.stringify(rows().map(read))}), 150);
+};
 const fresh = source => {
   const made = source.cloneNode(true);
   made.hidden = false;
