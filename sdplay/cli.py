@@ -139,7 +139,9 @@ def _add_generate(parser: argparse.ArgumentParser) -> None:
 def _add_compare(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--columns", required=True, help="base,RUN@50,RUN,FILE:0.8 ...")
     parser.add_argument("--prompts", required=True, nargs="+", metavar="FILE|TEXT", help="prompts, or files with one on each line")
-    parser.add_argument("--seeds", default="1", help="1,2,3 (default: 1)")
+    parser.add_argument("--seeds", default="1", help="1,2,3 or 1..8 (default: 1)")
+    what = "what else changes: strength=0.2..1:0.2, checkpoint=50,100, style=-|ink"
+    parser.add_argument("--axis", action="append", default=[], metavar="NAME=VALUES", help=what)
     parser.add_argument("-o", "--out", type=Path, help="copy the comparison into this folder")
     _add_drawing(parser)
 
@@ -304,6 +306,7 @@ def do_generate(arguments: argparse.Namespace) -> int:
 
 def do_compare(arguments: argparse.Namespace) -> int:
     """Draw a grid, print its folder."""
+    from sdplay.axes import parse_axes, parse_numbers
     from sdplay.prompt_sets import prompts_from
 
     engine = _engine()
@@ -311,8 +314,9 @@ def do_compare(arguments: argparse.Namespace) -> int:
         "base_model": arguments.base,
         "columns": [column for column in arguments.columns.split(",") if column.strip()],
         "prompts": prompts_from(arguments.prompts),
-        "seeds": [seed.strip() for seed in arguments.seeds.split(",") if seed.strip()],
+        "seeds": parse_numbers(arguments.seeds, "Seeds", whole=True),
         "drawing": _drawing(arguments),
+        "axes": parse_axes(dict(_axis(text) for text in arguments.axis)),
     }
     comparison_id = engine.compare(values)
     folder = _finished_comparison(engine, comparison_id, arguments.out, quiet=arguments.json)
@@ -449,6 +453,13 @@ def _facts(run_id: str, state: RunState) -> dict[str, object]:
     }
 
 
+def _axis(text: str) -> tuple[str, str]:
+    name, equals, values = text.partition("=")
+    if not equals:
+        raise ConfigError(f"--axis {text!r} is not NAME=VALUES.", "Write it like --axis strength=0.2..1:0.2.")
+    return name.strip(), values
+
+
 def _finished_comparison(engine: Engine, comparison_id: str, out: Path | None, *, quiet: bool = False) -> Path:
     """Wait for a comparison; copy it to `out` if given. Raises SdplayError when it failed."""
     import shutil
@@ -456,6 +467,8 @@ def _finished_comparison(engine: Engine, comparison_id: str, out: Path | None, *
     comparison = watch_comparison(engine, comparison_id, quiet=quiet)
     if comparison.status != "finished":
         raise SdplayError(comparison.message or f"The comparison is {comparison.status}.")
+    if comparison.message:
+        print(comparison.message, file=sys.stderr)
     folder = engine.comparison_folder(comparison_id)
     if out is None:
         return folder

@@ -7,6 +7,7 @@ Configs are frozen, refuse unknown keys and refuse NaN and infinity.
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -411,18 +412,21 @@ class CompareConfig(Config):
         "Columns",
         "base, RUN, RUN@STEP or FILE, each with :STRENGTH if wanted; + mixes several.",
         min_length=1,
-        max_length=12,
+        max_length=24,
     )
     prompts: tuple[Text, ...] = setting((), "Prompts", "One row each.", min_length=1, max_length=64)
     seeds: tuple[Annotated[int, Field(ge=0, le=2**31 - 1)], ...] = setting(
-        (1,), "Seeds", "Every column starts from the same noise.", min_length=1, max_length=16
+        (1,), "Seeds", "Every column starts from the same noise.", min_length=1, max_length=64
+    )
+    axes: dict[str, tuple[int | float | str, ...]] = setting(
+        {}, "Axes", "What else changes, by name: strength, checkpoint, style or a setting of the drawing, each with its values."
     )
     drawing: GenerateConfig = Field(default_factory=GenerateConfig, title="Drawing")
 
     @property
     def num_cells(self) -> int:
-        """Pictures in the grid."""
-        return len(self.columns) * len(self.prompts) * len(self.seeds)
+        """Places in the grid; some may show one and the same picture."""
+        return len(self.columns) * len(self.prompts) * len(self.seeds) * math.prod(len(values) for values in self.axes.values())
 
 
 def parse(config_class: type[ConfigT], values: Mapping[str, object]) -> ConfigT:

@@ -65,7 +65,9 @@ class Page:
             "preset": train.preset, "name": train.name, "compare_prompts": compare.prompts, "seeds": compare.seeds,
         }  # fmt: skip
         named |= {f"train.{name}": control for name, control in train.form.controls.items()}
-        return named | {f"compare.{name}": control for name, control in compare.form.controls.items()}
+        named |= {"compare_columns": compare.columns, "compare_base": compare.base}
+        named |= {f"compare.{name}": control for name, control in compare.form.controls.items()}
+        return named | {f"compare.axis.{name}": control for name, control in compare.axes.items()}
 
 
 def build(engine: Engine, access: Access | None = None) -> gr.Blocks:
@@ -137,7 +139,7 @@ def _create_tabs(engine: Engine, access: Access, timer: gr.Timer) -> Page:
             compare = compare_tab.create_compare_tab(engine, access, [prompts.token, prompts.class_word], timer)
         with gr.Tab("5 Runs", id="runs", elem_id="tab-runs"):
             runs = runs_tab.create_runs_tab(engine, timer)
-    opened.select(lambda: gr.update(choices=compare_tab.column_choices(engine)), None, compare.columns, **silent())
+    opened.select(lambda: gr.update(choices=compare_tab.column_choices(engine)), None, compare.adder, **silent())
     return Page(tabs, dataset, prompts, train, compare, runs, base)
 
 

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import gradio as gr
 
+from sdplay import viewer
+
 _STYLE = Path(__file__).with_name("style.css")
 _FONTS = ["system-ui", "-apple-system", "Segoe UI", "Roboto", "sans-serif"]
 _MONO = ["ui-monospace", "SFMono-Regular", "Menlo", "monospace"]
@@ -35,4 +37,4 @@ def theme() -> gr.themes.Base:
 
 def head() -> str:
     """style.css for the page's <head>. Gradio rewrites the selectors of `css_paths`, so that some no longer match."""
-    return f"<style>\n{_STYLE.read_text(encoding='utf-8')}</style>"
+    return f"<style>\n{_STYLE.read_text(encoding='utf-8')}{viewer.style()}</style>"
