@@ -10,6 +10,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -32,12 +33,18 @@ LEAVING = ("AbortError", "errored out", "Failed to fetch")
 @pytest.fixture(scope="session")
 def server(tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of `sdplay serve` with an empty workspace."""
-    home = tmp_path_factory.mktemp("home")
+    with serving(tmp_path_factory.mktemp("home"), tiny_base) as address:
+        yield address
+
+
+@contextmanager
+def serving(home: Path, base: Path) -> Iterator[str]:
+    """`sdplay serve` with a workspace; it is ended with the block."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     address = f"http://127.0.0.1:{port}/"
-    environment = {**os.environ, "SDPLAY_HOME": str(home), "SDPLAY_BASE": str(tiny_base), "HF_HUB_OFFLINE": "1"}
+    environment = {**os.environ, "SDPLAY_HOME": str(home), "SDPLAY_BASE": str(base), "HF_HUB_OFFLINE": "1"}
     with (home / "server.txt").open("wb") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", "sdplay", "serve", "--port", str(port)], env=environment, stdout=log, stderr=subprocess.STDOUT

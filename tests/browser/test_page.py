@@ -39,7 +39,7 @@ def test_the_main_job_from_sample_to_permalink(visit: Visit, visitors) -> None: 
     visit.fill("compare-steps", "2")
     visit.page.click("#compare-draw")
     visit.wait_for_text("#compare-progress", "Done")
-    link = visit.value("compare-link")
+    link = visit.page.locator("#compare-grid .sdv-link").input_value()
 
     other = visitors(link.removeprefix(visit.address))
     other.wait_for_text("#compare-progress", "Done")
