@@ -183,10 +183,12 @@ def _choice(text: str, given: Axis) -> str:
 
 def _checkpoint(spec: Spec, value: Value) -> Spec:
     """RUN becomes RUN@STEP; the base, files and mixtures have no steps."""
+    if isinstance(value, str) or value != int(value):
+        raise ConfigError(f"Checkpoint: {value} is not a whole number.", "Write steps like 50, 100.")
     what, colon, strength = spec.column.partition(":")
     if what == BASE or "@" in what or "+" in what or what.endswith(".safetensors"):
         return spec
-    return replace(spec, column=f"{what}@{value}{colon}{strength}")
+    return replace(spec, column=f"{what}@{int(value)}{colon}{strength}")
 
 
 def _strength(spec: Spec, value: Value) -> Spec:

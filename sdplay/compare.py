@@ -283,6 +283,7 @@ class _Easel:
         from sdplay.device import explained_memory_errors
 
         drawing = self._drawing
+        failure: Exception | None = None
         try:
             with explained_memory_errors("drawing"):
                 shots = [sample.Shot(spec.prompt, spec.seed) for spec in specs]
@@ -295,12 +296,15 @@ class _Easel:
         except Cancelled:
             raise
         except Exception as error:  # the cell says why
-            left = [spec for spec in specs if spec in self.waiting]
-            if len(left) < 2:
-                self._fail(left, error)
-                return
-            for spec in left:
-                self._draw([spec])
+            failure = error
+        if failure is None:
+            return
+        left = [spec for spec in specs if spec in self.waiting]  # outside the except block, which would hold the tensors
+        if len(left) < 2:
+            self._fail(left, failure)
+            return
+        for spec in left:
+            self._draw([spec])
 
     def _keep(self, spec: Spec, picture: Image.Image) -> None:
         from sdplay import sample

@@ -16,7 +16,7 @@ from PIL import Image, ImageDraw, ImageFont
 from sdplay.axes import value_label
 from sdplay.compare import Comparison, settings_of
 from sdplay.config import CompareConfig
-from sdplay.viewer import script, style, viewer_data
+from sdplay.viewer import script, short_label, style, viewer_data
 from sdplay.workspace import write_atomically
 
 MARGIN, LABEL_PX, MIN_CELL_PX = 8, 14, 128
@@ -57,16 +57,19 @@ def grid_picture(folder: Path, comparison: Comparison) -> Image.Image:
     canvas = Image.new("RGB", size, "white")
     pen = ImageDraw.Draw(canvas)
     for column, label in enumerate(comparison.labels):
-        pen.text((MARGIN + column * (side + MARGIN), MARGIN), _fitting(label, side, font, keep_end=True), "black", font)
+        pen.text((MARGIN + column * (side + MARGIN), MARGIN), _fitting(short_label(label), side, font, keep_end=True), "black", font)
     for row, (prompt, seed, more) in enumerate(listed):
         top = 3 * MARGIN + LABEL_PX + row * row_height
         text = f"{config.prompts[prompt]}  ({row_label(config, seed, more)})"
         pen.text((MARGIN, top), _fitting(text, size[0] - 2 * MARGIN, font), "#444444", font)
         for column in range(len(comparison.labels)):
-            path = cells.get((column, prompt, seed, *more))
+            path, corner = cells.get((column, prompt, seed, *more)), (MARGIN + column * (side + MARGIN), top + LABEL_PX + MARGIN // 2)
             if path:
                 with Image.open(path) as cell:
-                    canvas.paste(_fitted(cell, side), (MARGIN + column * (side + MARGIN), top + LABEL_PX + MARGIN // 2))
+                    canvas.paste(_fitted(cell, side), corner)
+            else:
+                pen.rectangle((*corner, corner[0] + side, corner[1] + side), "#eeeeee")
+                pen.text((corner[0] + MARGIN, corner[1] + MARGIN), "not drawn", "#666666", font)
     return canvas
 
 

@@ -326,12 +326,13 @@ function sdplayViewer(root, hooks) {
       el('span', {class: 'sdv-count'}, next < 0 ? `All ${blind.pairs.length} pairs are chosen.` : `Pair ${done + 1} of ${blind.pairs.length}`),
       button('Undo', undo, {disabled: !done}), button('Show the names', () => hooks.send('reveal', {id: data.id}), {disabled: !done, class: next < 0 ? 'sdv-button sdv-main' : 'sdv-button'}));
     if (next < 0) return stage.replaceChildren(head);
-    const shown = blind.pairs[next];
+    const shown = blind.pairs[next], held = stage.contains(document.activeElement) && document.activeElement.dataset.choice;
     const side = (name, title, key) => el('div', {class: 'sdv-choice'},
       el('div', {class: 'sdv-pic'}, el('img', {src: shown[name], alt: `${title} picture of: ${shown.text}`, draggable: 'false'})),
       button(`${title} is better (${key})`, () => choose(name), {'data-choice': name}));
     stage.replaceChildren(head, el('p', {class: 'sdv-prompt'}, shown.text), el('div', {class: 'sdv-pair'}, side('left', 'Left', 1), side('right', 'Right', 2)),
       el('div', {class: 'sdv-row sdv-center'}, button('No difference (0)', () => choose('tie'), {'data-choice': 'tie'})));
+    if (held) stage.querySelector(`[data-choice="${held}"]`).focus();
   }
   function drawBegin(text) {
     const most = Math.max(1, data.pairs || 0);

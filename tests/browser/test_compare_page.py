@@ -236,7 +236,7 @@ def test_a_blind_test_is_taken_by_key_survives_a_reload_and_ends_with_names(visi
     page.click("#compare-grid >> text=Show the names")
 
     page.wait_for_selector("#compare-grid .sdv-results")
-    assert all(re.search(r"/blind(/|%2F)[0-9a-f]{20}\\.png$", source) for source in sources), "an address says nothing about whose it is"
+    assert all(re.search(r"/blind(/|%2F)[0-9a-f]{20}\.png$", source) for source in sources), "an address says nothing about whose it is"
     assert not any("base" in alt or "blind-job" in alt for alt in alts)
     assert "Ranking from 3 choices" in page.inner_text("#compare-grid .sdv-results caption")
     assert "base" in page.inner_text("#compare-grid .sdv-results")

@@ -56,7 +56,9 @@ def blind_data(comparison: Comparison, ballot: Ballot) -> dict[str, Any]:
 
 def outcome_data(result: Outcome) -> dict[str, Any]:
     """A result as JSON values, with a sentence that says it."""
-    return {**asdict(result), "verdict": verdict(result)}
+    standings = [{**asdict(one), "label": short_label(one.label)} for one in result.standings]
+    duels = [{**asdict(one), "first": short_label(one.first), "second": short_label(one.second)} for one in result.duels]
+    return {"votes": result.votes, "standings": standings, "duels": duels, "verdict": verdict(result)}
 
 
 def verdict(result: Outcome) -> str:
