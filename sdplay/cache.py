@@ -18,8 +18,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
 
-from sdplay.buckets import Size, crop_box
 from sdplay.data import Example
+from sdplay.data.shapes import Box, Size, crop_box
 from sdplay.families import Conditioning, Family, Parts
 from sdplay.workspace import write_atomically
 
@@ -42,15 +42,16 @@ class Latents:
 def encode_examples(
     examples: Sequence[Example], parts: Parts, family: Family, *, size: Size, folder: Path, on_progress: Progress
 ) -> Latents:
-    """Latents of the examples, centre-cropped to `size`, (width, height) in px."""
+    """Latents of the examples: their own crops, cut in the middle to the shape of `size`, (width, height) in px."""
     shape = str(size[0]) if size[0] == size[1] else f"{size[0]}x{size[1]}"
-    paths = [folder / f"{_key('latents', example.key, shape, parts.fingerprint)}.safetensors" for example in examples]
+    paths = [folder / f"{_key('latents', _part_key(example), shape, parts.fingerprint)}.safetensors" for example in examples]
     values = [_read(path) for path in paths]
     missing = [index for index, value in enumerate(values) if value is None]
     for start in range(0, len(missing), ENCODE_BATCH):
         chunk = missing[start : start + ENCODE_BATCH]
         on_progress(start, len(missing))
-        mean, std = family.encode_images(parts, torch.stack([load_pixels(examples[index].path, size) for index in chunk]))
+        pixels = [load_pixels(examples[index].path, size, crop=examples[index].crop) for index in chunk]
+        mean, std = family.encode_images(parts, torch.stack(pixels))
         for row, index in enumerate(chunk):
             value = {"mean": mean[row].contiguous(), "std": std[row].contiguous()}
             write_atomically(paths[index], save(value))
@@ -75,10 +76,11 @@ def encode_texts(texts: Sequence[str], parts: Parts, family: Family, *, folder: 
     return known
 
 
-def load_pixels(path: Path, size: Size) -> Tensor:
-    """(3, height, width) in [-1, 1]: the largest centred part of that shape, resized."""
+def load_pixels(path: Path, size: Size, *, crop: Box | None = None) -> Tensor:
+    """(3, height, width) in [-1, 1]: the largest centred part of that shape, of the picture or of its crop, resized."""
     with Image.open(path) as picture:
-        cropped = center_crop(picture.convert("RGB"), size)
+        whole = picture.convert("RGB")
+        cropped = center_crop(whole.crop(crop) if crop else whole, size)
     return torch.from_numpy(np.asarray(cropped).copy()).permute(2, 0, 1).float() / 127.5 - 1
 
 
@@ -96,7 +98,8 @@ def latent_area(example: Example, size: Size, latent_factor: int) -> Tensor:
     if example.mask is None:
         return torch.ones(1, height, width)
     with Image.open(example.mask) as opened:
-        cropped = opened.convert("L").crop(crop_box(opened.size, size))
+        part = opened.convert("L").crop(example.region)
+        cropped = part.crop(crop_box(part.size, size))
     pixels = torch.from_numpy(np.asarray(cropped).copy()).float()[None] / 255
     return torch.nn.functional.adaptive_max_pool2d(pixels, (height, width))
 
@@ -104,12 +107,19 @@ def latent_area(example: Example, size: Size, latent_factor: int) -> Tensor:
 def geometry_of(example: Example, size: Size) -> tuple[int, int, int, int, int, int]:
     """Original height and width, top and left of the crop, target height and width, as SDXL is told them.
 
-    The crop is the one `load_pixels` makes, counted in pixels of the picture resized so that the crop has `size`.
+    The crop is the one `load_pixels` makes, counted in pixels of the picture resized so that the crop has `size`. A picture
+    with a crop of its own counts as one of that size: what is outside was never meant to be learned.
     Podell et al. 2023, arXiv 2307.01952, sec. 2.2.
     """
     width, height = size
-    left, top, right, bottom = crop_box((example.width, example.height), size)
-    return (example.height, example.width, round(top * height / (bottom - top)), round(left * width / (right - left)), height, width)
+    own_width, own_height = example.size
+    left, top, right, bottom = crop_box((own_width, own_height), size)
+    return (own_height, own_width, round(top * height / (bottom - top)), round(left * width / (right - left)), height, width)
+
+
+def _part_key(example: Example) -> str:
+    """What tells a picture, and the part of it that is taken, from every other."""
+    return example.key if example.crop is None else f"{example.key}@{','.join(map(str, example.crop))}"
 
 
 def _key(*facts: str) -> str:

@@ -43,12 +43,13 @@ def native_size(folder: Path) -> int:
 
 
 def load(folder: Path, device: Device, *, source: str, checkpoint: Path | None = None) -> Parts:
-    """Read every part as float32, frozen, in evaluation mode. Raises ModelError when a file is missing or does not fit."""
+    """Read every part, frozen, in evaluation mode; the autoencoder in float32. Raises ModelError when a file is missing or does not fit."""
     unet = pipelines.read_json(folder / DENOISER / "config.json")
     kind = StableDiffusionInpaintPipeline if unet.get("in_channels") == inpainting.CHANNELS else StableDiffusionPipeline
     pipeline = pipelines.load_pipeline(
         kind, folder, source=source, checkpoint=checkpoint, safety_checker=None, requires_safety_checker=False
     )
+    pipelines.shrink(device, pipeline.unet, pipeline.text_encoder)
     return pipelines.assemble(
         pipeline,
         device,
@@ -61,12 +62,15 @@ def load(folder: Path, device: Device, *, source: str, checkpoint: Path | None =
 
 def encode_prompts(parts: Parts, prompts: Sequence[str]) -> Conditioning:
     """B texts -> (B, 77, width); longer texts are cut, as Stable Diffusion does."""
-    return Conditioning(parts.text_encoders["text_encoder"](token_ids(parts, "text_encoder", prompts)).last_hidden_state)
+    encoder = parts.text_encoders["text_encoder"]
+    with pipelines.computing(encoder):
+        return Conditioning(encoder(token_ids(parts, "text_encoder", prompts)).last_hidden_state.float())
 
 
 def predict(parts: Parts, x_t: Tensor, t: Tensor, conditioning: Conditioning, geometry: Tensor) -> Tensor:
     """(B, 4, h, w) noisy latents at t (B,) -> (B, 4, h, w). These bases are not told the geometry."""
-    return parts.denoiser(inpainting.with_hidden_picture(parts, x_t), t, conditioning.hidden, return_dict=False)[0]
+    with pipelines.computing(parts.denoiser):
+        return parts.denoiser(inpainting.with_hidden_picture(parts, x_t), t, conditioning.hidden, return_dict=False)[0]
 
 
 @torch.no_grad()

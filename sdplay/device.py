@@ -5,14 +5,17 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from sdplay.errors import DeviceError
 
 if TYPE_CHECKING:
     import torch
+
+Weights = Literal["float32", "bfloat16", "int8", "nf4"]
+"""In what a base's frozen weights are kept."""
 
 
 @dataclass(frozen=True)
@@ -22,6 +25,8 @@ class Device:
     kind: str
     """cuda, mps or cpu: torch's word."""
     label: str
+    weights: Weights = "float32"
+    """In what frozen weights are kept on it."""
 
     @property
     def torch_device(self) -> torch.device:
@@ -29,6 +34,16 @@ class Device:
         import torch
 
         return torch.device(self.kind)
+
+
+@dataclass(frozen=True)
+class CardMemory:
+    """Bytes of a GPU."""
+
+    total: int
+    free: int
+    held: int
+    """What this process has asked for. More than `total` means that the driver lends main memory."""
 
 
 def autocast(device: torch.device) -> AbstractContextManager[object]:
@@ -47,11 +62,33 @@ def computes_in_bfloat16(device: Device) -> bool:
     return device.kind == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
 
 
+def keeping(device: Device, weights: Literal["auto"] | Weights) -> Device:
+    """The device with frozen weights kept as a config says; `auto`: bfloat16 where it computes in that, else float32.
+
+    Raises DeviceError for bfloat16 where nothing computes in it.
+    """
+    if weights == "auto":
+        return replace(device, weights="bfloat16" if computes_in_bfloat16(device) else "float32")
+    if weights == "bfloat16" and not computes_in_bfloat16(device):
+        raise DeviceError(f"{device.label} does not compute in bfloat16.", "Set Base kept in to auto, or to int8 or nf4 to save memory.")
+    return replace(device, weights=weights)
+
+
 def free_bytes(device: Device) -> int | None:
     """Free memory of a GPU whose memory can be asked for; None elsewhere."""
     import torch
 
     return int(torch.cuda.mem_get_info()[0]) if device.kind == "cuda" else None
+
+
+def card_memory(device: Device) -> CardMemory | None:
+    """How full a CUDA card is; None elsewhere."""
+    import torch
+
+    if device.kind != "cuda":
+        return None
+    free, total = torch.cuda.mem_get_info()
+    return CardMemory(total=int(total), free=int(free), held=int(torch.cuda.memory_reserved()))
 
 
 def best_device() -> Device:
@@ -87,7 +124,10 @@ def explained_memory_errors(what: str) -> Iterator[None]:
     # Outside the except block, so that the traceback no longer holds the tensors.
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
-    raise DeviceError(f"Not enough memory while {what}: {message}.", "Lower the batch size or the picture size, and try again.")
+    raise DeviceError(
+        f"Not enough memory while {what}: {message}.",
+        "Lower the batch size or the picture size, turn on gradient checkpointing, or keep the base in int8 or nf4.",
+    )
 
 
 def require_disk(folder: Path, needed_bytes: int) -> None:

@@ -24,6 +24,7 @@ from sdplay.data import Dataset, DatasetStore
 from sdplay.errors import ConfigError, DataError, RunError
 from sdplay.events import RunState
 from sdplay.methods import parse_train_config
+from sdplay.picture_jobs import PictureJobs
 from sdplay.prompt_sets import PromptSet, load_prompt_sets, save_prompt_set
 from sdplay.runs import Run, RunFollower, create_run, list_runs, open_run
 from sdplay.sample_sets import Sample, load_samples
@@ -54,6 +55,7 @@ class Engine:
         self.device_label = ""
         self._worker = Worker(self.datasets, workspace.cache)
         self.grids = Comparisons(workspace, self._worker)
+        self.picture_jobs = PictureJobs(self.datasets, self._worker)
         self._followers: dict[str, RunFollower] = {}
         self._making_samples = threading.Lock()
 
@@ -145,7 +147,7 @@ class Engine:
         def write(parts: Parts, family: Family) -> Path:
             return write_merged(path, parts, family.NAME, [(read_adapter(found), strength) for found, strength in column.adapters])
 
-        return self._worker.draw(source, write).result()
+        return self._worker.draw(source, write, weights="float32").result()
 
     def inspect(self, path: Path) -> Report:
         """What an adapter file is, and what is wrong with it. Raises AdapterError when it is no safetensors file."""

@@ -89,6 +89,15 @@ class Note(EventBase):
     text: str
 
 
+class Halved(EventBase):
+    """Memory ran out at a step; from it on each batch goes through in `pieces` pieces. What is learned is the same."""
+
+    event: Literal["halved"] = "halved"
+    step: int
+    pieces: int
+    text: str
+
+
 class StopRequested(EventBase):
     """Somebody pressed Stop."""
 
@@ -128,7 +137,20 @@ class Failed(EventBase):
 
 
 Event = (
-    Submitted | Started | Phase | Step | Validation | Samples | Checkpoint | Note | StopRequested | Artifact | Stopped | Finished | Failed
+    Submitted
+    | Started
+    | Phase
+    | Step
+    | Validation
+    | Samples
+    | Checkpoint
+    | Note
+    | Halved
+    | StopRequested
+    | Artifact
+    | Stopped
+    | Finished
+    | Failed
 )
 _reader: TypeAdapter[Event] = TypeAdapter(Annotated[Event, Field(discriminator="event")])
 
@@ -239,7 +261,7 @@ def _apply(folding: Fold, event: Event) -> None:
             folding.checkpoints = [step for step in folding.checkpoints if step != event.step] + [event.step]
         case Artifact():
             folding.artifacts = [entry for entry in folding.artifacts if entry.file != event.file] + [event]
-        case Note():
+        case Note() | Halved():
             folding.notes.append(event.text)
         case _:
             _apply_status(folding, event)

@@ -30,9 +30,8 @@ from sdplay.diffusion.objective import per_sample_loss
 from sdplay.families import Conditioning, Family, Parts
 from sdplay.hub import Base
 from sdplay.pipelines import read_json
+from sdplay.quantized import quantize_layers
 
-BFLOAT16_BASES = ("sdxl", "sd3")
-"""Families whose frozen denoiser and text encoders `pipelines.shrink` keeps in bfloat16; a test compares."""
 FLOAT32_OPERATIONS = (
     "group_norm",
     "layer_norm",
@@ -119,8 +118,11 @@ class MicroBatch:
     """Whether the texts are encoded in the step, with gradients, and not read from the cache."""
 
 
-def without_numbers(base: Base, family: Family, precision: str) -> Parts:
-    """A base's networks by its configs alone, on the meta device, frozen, with weights of the types a card would hold."""
+def without_numbers(base: Base, family: Family, precision: str, *, weights: str = "auto") -> Parts:
+    """A base's networks by its configs alone, on the meta device, frozen, with weights of the types a card would hold.
+
+    weights: as a config's `frozen_weights`; a test compares with what `pipelines.shrink` does.
+    """
     folder = base.folder
     index = read_json(folder / "model_index.json")
     encoders = [name for name, kind in index.items() if name.startswith("text_encoder") and kind[0] and (folder / name).is_dir()]
@@ -130,9 +132,12 @@ def without_numbers(base: Base, family: Family, precision: str) -> Parts:
         text_encoders = {name: _text_encoder(index[name][1], folder / name) for name in encoders}
     for network in (denoiser, vae, *text_encoders.values()):
         network.requires_grad_(False).eval()
-    if precision == "bfloat16" and family.NAME in BFLOAT16_BASES:
+    if precision == "bfloat16" and weights != "float32":
         for network in (denoiser, *text_encoders.values()):
             nn.Module.to(network, torch.bfloat16)
+    if weights == "int8" or weights == "nf4":
+        for network in (denoiser, *(encoder for name, encoder in text_encoders.items() if name == "text_encoder_3")):
+            quantize_layers(network, weights)
     denoiser.to(memory_format=torch.channels_last)
     tokenizers = {name: name.replace("text_encoder", "tokenizer") for name in encoders}
     factor = 2 ** (len(vae.config.block_out_channels) - 1)

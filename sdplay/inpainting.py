@@ -12,6 +12,7 @@ from torch import Tensor
 
 from sdplay import pipelines
 from sdplay.families import DrawRequest, Parts
+from sdplay.resting import at_hand
 
 CHANNELS = 9
 """Four of noisy latents, one of the mask (1: hidden), four of the picture with its hidden part grey."""
@@ -43,5 +44,6 @@ def _grey(parts: Parts, height: int, width: int) -> Tensor:
     """(1, 4, h, w) latents of plain grey, computed once for a size."""
     if (height, width) not in parts.grey_latents:
         pixels = torch.zeros(1, 3, height * parts.latent_factor, width * parts.latent_factor)
-        parts.grey_latents[height, width] = pipelines.encode_images(parts, pixels)[0].to(parts.device)
+        with at_hand(parts):
+            parts.grey_latents[height, width] = pipelines.encode_images(parts, pixels)[0].to(parts.device)
     return parts.grey_latents[height, width]

@@ -50,6 +50,10 @@ class Drawn:
         """The same on a device."""
         return Drawn(*(None if value is None else value.to(device) for value in vars(self).values()))  # type: ignore[arg-type]
 
+    def rows(self, which: slice) -> Drawn:
+        """Some of the pictures."""
+        return Drawn(*(None if value is None else value[which] for value in vars(self).values()))  # type: ignore[arg-type]
+
     def noised(self, objective: AnyObjective) -> Tensor:
         """(B, C, h, w) what the denoiser sees."""
         return objective.add_noise(self.x0, self.eps if self.added is None else self.added, self.t)

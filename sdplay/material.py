@@ -136,7 +136,7 @@ def indices_of(first: int, count: int, *, num_examples: int, seed: int) -> list[
 def _encoded(job: Job, examples: Sequence[Example], sides: Sequence[int], *, say: Callable[[int, int], None]) -> list[Bucket]:
     """The pictures at each size that the config wants them at."""
     config, parts = job.config, job.parts
-    sizes = [(example.width, example.height) for example in examples]
+    sizes = [example.size for example in examples]
     unit = math.lcm(2 * parts.latent_factor, parts.size_multiple)
     made = []
     for size, chosen in buckets.by_size(sizes, sides, unit=unit, square=config.bucketing == "off").items():

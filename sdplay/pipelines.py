@@ -12,10 +12,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sdplay.device import Device, autocast
+from sdplay.device import Device, autocast, computes_in_bfloat16
 from sdplay.diffusion.objective import Objective
 from sdplay.errors import Cancelled, ModelError
 from sdplay.families import DrawRequest, Parts
+from sdplay.quantized import quantize_layers
 
 AT_ONCE_PX = 2**21
 """Pixels the autoencoder encodes at once: 8 pictures of 512 px, 2 of 1024 px, which take some GB in float32."""
@@ -131,11 +132,13 @@ def run_pipeline(parts: Parts, request: DrawRequest, **arguments: Any) -> Any:  
         ).images
 
 
-def shrink(device: Device, *modules: nn.Module) -> None:
-    """Keep the frozen weights of large bases in bfloat16 where the hardware computes in it, which halves their memory."""
-    if device.kind == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False):
-        for module in modules:
+def shrink(device: Device, large: nn.Module, *others: nn.Module) -> None:
+    """Keep frozen weights as the device's `weights` say: in bfloat16 half the memory. `large` goes down to 8 or 4 bits where asked."""
+    if device.weights != "float32" and computes_in_bfloat16(device):
+        for module in (large, *others):
             module.to(torch.bfloat16)
+    if device.weights in ("int8", "nf4"):
+        quantize_layers(large.requires_grad_(False), device.weights, device=device.torch_device)
 
 
 def computing(network: nn.Module) -> AbstractContextManager[object]:

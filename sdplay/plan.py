@@ -79,7 +79,7 @@ def memory_plan(base: Base, config: TrainConfig, precision: Precision) -> Memory
     if config.method in LEARN_WORDS:
         raise ConfigError(f"The memory of {config.method} cannot be computed yet.", "Plan for LoRA: a word takes about as much.")
     family = families.family(base.family)
-    parts = footprint.without_numbers(base, family, precision)
+    parts = footprint.without_numbers(base, family, precision, weights=config.frozen_weights)
     size = max(families.checked_size(parts, side) for side in config.resolutions or (config.resolution,))
     frozen = footprint.weight_bytes(parts)  # also of weights that learn: the base's own stay beside them
     trainable = method(config.method).prepare(parts, family, config)

@@ -16,6 +16,7 @@ from sdplay import png_settings
 from sdplay.config import GenerateConfig
 from sdplay.families import DrawRequest, Family, Parts, batch, checked_size
 from sdplay.formats import AdapterFile, attached
+from sdplay.resting import at_hand
 from sdplay.workspace import write_atomically
 
 BATCH = 8
@@ -48,6 +49,13 @@ def draw(
     parts: Parts, family: Family, shots: Sequence[Shot], config: GenerateConfig, *, cancelled: Callable[[], bool] = never
 ) -> Iterator[Image.Image]:
     """One picture per shot, in order, with whatever is on the base. Raises Cancelled between denoising steps."""
+    with at_hand(parts):
+        yield from _drawn(parts, family, shots, config, cancelled=cancelled)
+
+
+def _drawn(
+    parts: Parts, family: Family, shots: Sequence[Shot], config: GenerateConfig, *, cancelled: Callable[[], bool]
+) -> Iterator[Image.Image]:
     size = checked_size(parts, config.size)
     texts = list(dict.fromkeys([config.negative_prompt, *(shot.prompt for shot in shots)]))
     with torch.no_grad():

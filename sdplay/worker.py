@@ -15,7 +15,7 @@ from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, Literal, TypeVar
 
 from filelock import FileLock, Timeout
 
@@ -36,6 +36,7 @@ MAX_WAITING_RUNS = 20
 LOCK_SECONDS = 2.0
 RUN_DISK_BYTES = 200 * 2**20
 Result = TypeVar("Result")
+FrozenWeights = Literal["auto", "float32", "bfloat16", "int8", "nf4"]
 
 
 @dataclass
@@ -45,9 +46,24 @@ class _Drawing(Generic[Result]):
     base_model: str
     do: Callable[[Parts, Family], Result]
     outcome: Future[Result]
+    weights: FrozenWeights = "auto"
 
     def serve(self, parts: Parts, family: Family) -> None:
         self.outcome.set_result(self.do(parts, family))
+
+
+@dataclass
+class _Errand(Generic[Result]):
+    """Work that needs the thread, but no base model."""
+
+    do: Callable[[], Result]
+    outcome: Future[Result]
+
+    def serve(self) -> None:
+        try:
+            self.outcome.set_result(self.do())
+        except Exception as error:  # whoever asked gets it, whatever it is
+            self.outcome.set_exception(_explained(error))
 
 
 @dataclass
@@ -67,6 +83,7 @@ class Worker:
         self._cache_folder = cache_folder
         self._runs: deque[Run] = deque()
         self._drawings: deque[_Drawing] = deque()
+        self._errands: deque[_Errand] = deque()
         self._locks: dict[str, FileLock] = {}
         self._wakeup = threading.Condition()
         self._thread: threading.Thread | None = None
@@ -91,13 +108,24 @@ class Worker:
             self._runs.append(run)
         self._wake()
 
-    def draw(self, base_model: str, do: Callable[[Parts, Family], Result]) -> Future[Result]:
-        """Queue a drawing. Its outcome is `do`'s result or an SdplayError."""
-        drawing = _Drawing(base_model, do, Future())
+    def draw(self, base_model: str, do: Callable[[Parts, Family], Result], *, weights: FrozenWeights = "auto") -> Future[Result]:
+        """Queue a drawing. Its outcome is `do`'s result or an SdplayError.
+
+        weights: `auto` takes the base as a run that uses it keeps it; else it waits for a base that is kept so.
+        """
+        drawing = _Drawing(base_model, do, Future(), weights)
         with self._wakeup:
             self._drawings.append(drawing)
         self._wake()
         return drawing.outcome
+
+    def errand(self, do: Callable[[], Result]) -> Future[Result]:
+        """Queue other work for the accelerator; it is done before the next training run. Its outcome is the result or an SdplayError."""
+        errand = _Errand(do, Future())
+        with self._wakeup:
+            self._errands.append(errand)
+        self._wake()
+        return errand.outcome
 
     def close(self) -> None:
         """End the thread; a training run is asked to stop and keeps a checkpoint, what waits is not begun."""
@@ -106,8 +134,8 @@ class Worker:
             self._wakeup.notify_all()
         if self._thread and self._thread is not threading.current_thread():
             self._thread.join()
-        for drawing in self._drawings:
-            drawing.outcome.set_exception(Cancelled("sdplay is closing."))
+        for outcome in [waiting.outcome for waiting in self._drawings] + [waiting.outcome for waiting in self._errands]:
+            outcome.set_exception(Cancelled("sdplay is closing."))
         for lock in self._locks.values():
             lock.release()
 
@@ -129,38 +157,42 @@ class Worker:
         prepare_thread()
         while True:
             with self._wakeup:
-                self._wakeup.wait_for(lambda: self.closing or self._drawings or self._runs)
+                self._wakeup.wait_for(lambda: self.closing or self._drawings or self._errands or self._runs)
                 if self.closing:
                     return
                 drawing = self._drawings.popleft() if self._drawings else None
-                run = None if drawing else self._runs.popleft()
+                errand = self._errands.popleft() if self._errands and not drawing else None
+                run = None if drawing or errand else self._runs.popleft()
             if drawing:
                 self._serve_drawing(drawing)
+            elif errand:
+                errand.serve()
             elif run:
                 self._serve_run(run)
 
-    def _serve_drawing(self, drawing: _Drawing) -> None:
+    def _serve_drawing(self, drawing: _Drawing, loaded: _Loaded | None = None) -> None:
         from sdplay.device import explained_memory_errors
 
         try:
-            loaded = self._load(drawing.base_model)
+            loaded = loaded or self._load(drawing.base_model, drawing.weights)
             with explained_memory_errors("drawing"):
                 drawing.serve(loaded.parts, loaded.family)
         except Exception as error:  # whoever asked gets it, whatever it is
             drawing.outcome.set_exception(_explained(error))
 
     def _serve_drawings_between_steps(self, base_model: str) -> bool:
-        """Draw what waits for the base that is in use; other bases wait until the run has ended."""
+        """Draw what waits for the base that is in use, as the run keeps it; other bases wait until the run has ended."""
         served = False
         while drawing := self._next_drawing(base_model):
-            self._serve_drawing(drawing)
+            self._serve_drawing(drawing, self._loaded)
             served = True
         return served
 
     def _next_drawing(self, base_model: str) -> _Drawing | None:
+        kept = self._loaded.device.weights if self._loaded else "auto"
         with self._wakeup:
             for drawing in self._drawings:
-                if drawing.base_model == base_model:
+                if drawing.base_model == base_model and drawing.weights in ("auto", kept):
                     self._drawings.remove(drawing)
                     return drawing
         return None
@@ -190,7 +222,9 @@ class Worker:
         class_dataset = config.prior_dataset if isinstance(config, PriorConfig) and config.prior == "dataset" else ""
         require_disk(run.folder, RUN_DISK_BYTES)
         log.append(Phase(name="loading the base model"))
-        loaded = self._load(config.base_model, lambda what, done, total: log.append(Phase(name=what, done=done, total=total)))
+        loaded = self._load(
+            config.base_model, config.frozen_weights, lambda what, done, total: log.append(Phase(name=what, done=done, total=total))
+        )
         job = Job(
             run=run,
             config=config,
@@ -210,14 +244,15 @@ class Worker:
         with explained_memory_errors("training"):
             train.train(job, hooks)
 
-    def _load(self, source: str, on_progress: hub.Progress | None = None) -> _Loaded:
-        from sdplay.device import best_device
+    def _load(self, source: str, weights: FrozenWeights = "auto", on_progress: hub.Progress | None = None) -> _Loaded:
+        """The base with its frozen weights kept in `weights`: the one in memory if it is that, else read now."""
+        from sdplay.device import best_device, keeping
         from sdplay.families import family
 
-        if self._loaded is None or self._loaded.base.source != source:
+        device = keeping(best_device(), weights)
+        if self._loaded is None or (self._loaded.base.source, self._loaded.device.weights) != (source, device.weights):
             base = hub.find_base(source, on_progress=on_progress)
             self._loaded = None
-            device = best_device()
             chosen = family(base.family)
             parts = chosen.load(base.folder, device, source=source, checkpoint=base.checkpoint)
             self._loaded = _Loaded(base, parts, chosen, device)

@@ -11,8 +11,9 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from sdplay import checkpoint
-from sdplay.buckets import MAX_ASPECT, batch_at, batches_of_epoch, bucket_sizes, by_size, crop_box, nearest, step_of
+from sdplay.buckets import batch_at, batches_of_epoch, by_size
 from sdplay.cache import center_crop
+from sdplay.data.shapes import MAX_ASPECT, bucket_sizes, crop_box, nearest, step_of
 from sdplay.engine import Engine
 from tests.test_optimizers import cut_at
 from tests.test_train import trained, values
@@ -109,6 +110,7 @@ def shapes(pictures: Path) -> Path:
     return pictures
 
 
+@pytest.mark.trap(24)
 def test_a_bucketed_run_resumes_in_the_same_bits_and_caches_each_shape(engine: Engine, tiny_base: Path, shapes: Path) -> None:
     settings = values(
         engine, tiny_base, shapes, steps=6, sample_prompts=[], bucketing="on", resolutions=[32, 48], validate_every=3, caption_shuffle="on"

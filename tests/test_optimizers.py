@@ -177,6 +177,7 @@ def test_8_bit_adamw_needs_a_gpu() -> None:
         make_optimizer([{"params": fresh_weights()}], LoraConfig(optimizer="adamw8bit"), device_kind="cpu")
 
 
+@pytest.mark.trap(22)
 def test_prodigy_refuses_groups_of_different_rates_before_it_would_fail() -> None:
     """prodigyopt raises RuntimeError at the first step: Setting different lr values ..."""
     first, second = fresh_weights()
@@ -280,6 +281,7 @@ def test_each_schedule_is_diffusers_after_the_warm_up(schedule: str) -> None:
     assert learning_rate_at(0, config) == pytest.approx(1e-2 / 5)
 
 
+@pytest.mark.trap(25)
 def test_schedules_count_changes_of_the_weights_not_micro_batches(engine: Engine, tiny_base: Path, pictures: Path) -> None:
     """Also after a resume, as the rate depends on the step alone."""
     settings = {**values(engine, tiny_base, pictures, steps=3, sample_prompts=[]), "lr_schedule": "polynomial"}
@@ -352,6 +354,7 @@ def test_schedule_free_with_ema_is_refused_at_the_door(engine: Engine, tiny_base
         engine.submit(values(engine, tiny_base, pictures, optimizer="schedule_free", ema_decay=0.9))
 
 
+@pytest.mark.trap(28)
 def test_gradient_checkpointing_gives_the_same_losses(engine: Engine, tiny_base: Path, pictures: Path) -> None:
     """With reentrant checkpointing the adapters would get no gradient, as all inputs are frozen: the second loss would differ."""
     settings = values(engine, tiny_base, pictures, steps=3, sample_prompts=[])

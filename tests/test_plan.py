@@ -135,12 +135,12 @@ def test_trained_weights_cost_four_times_their_bytes(tiny_base: Path) -> None:
 
 
 def test_a_full_fine_tune_learns_a_float32_copy_of_the_denoiser(tiny_sdxl: Path) -> None:
-    """The base's own weights, two bytes each here, stay beside it."""
+    """It starts from the weights as they are on disk: the base's own, beside it, are float32 too unless two bytes are asked for."""
     count = family("sdxl").load(tiny_sdxl, best_device(), source="tiny").denoiser.num_parameters()
 
     plan = memory_plan(find_base(str(tiny_sdxl)), parse_train_config({"method": "dreambooth", "batch_size": 1}), "bfloat16")
 
-    assert plan.frozen["denoiser"] == 2 * count
+    assert plan.frozen["denoiser"] == 4 * count
     assert (plan.trained, plan.gradients, plan.optimizer) == (4 * count, 4 * count, 8 * count)
 
 

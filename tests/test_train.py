@@ -87,6 +87,7 @@ def test_same_seed_same_losses_other_seed_others(engine: Engine, tiny_base: Path
     assert losses[0] != losses[2]
 
 
+@pytest.mark.trap(24)
 def test_a_run_cut_off_anywhere_resumes_to_equal_weights(engine: Engine, tiny_base: Path, pictures: Path) -> None:
     """The state a kill leaves behind: events up to a moment, checkpoints up to the last one, nothing in out/."""
     settings = values(engine, tiny_base, pictures, sample_prompts=[], gradient_accumulation=2)

@@ -17,6 +17,7 @@ from peft import LoraConfig as PeftLoraConfig
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
 
+from sdplay.attach.low_rank import quicken
 from sdplay.errors import ConfigError
 from sdplay.formats.names import text_encoder_path
 
@@ -96,6 +97,7 @@ class Adapter:
         for places in self._places.values():
             for place in places:
                 _scale_as_in_files(place.layer)
+                quicken(place.layer, NAME)
         self.take_off()
 
     def put_on(self) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from sdplay.data.shapes import Box, Size
+
 
 @dataclass(frozen=True)
 class Example:
@@ -14,6 +16,8 @@ class Example:
     path: the normalised copy, 8-bit RGB, upright, without metadata; PNG, or JPEG if it came as JPEG.
     source: the name the user knows it by.  notes: what was done to it, one sentence each.
     mask: 8-bit grey PNG of the same size, white where the picture is to be learned; None if it has none.
+    crop: the part of the picture that training takes in place of the whole; None for the whole.
+    place: where it stands in the data set, from 0.  left_out: it stays in the data set, but is not trained on.
     """
 
     key: str
@@ -24,6 +28,20 @@ class Example:
     source: str
     notes: tuple[str, ...]
     mask: Path | None = None
+    crop: Box | None = None
+    place: int = 0
+    left_out: bool = False
+
+    @property
+    def region(self) -> Box:
+        """The part that training takes, before it is cut to the shape of a training size."""
+        return self.crop or (0, 0, self.width, self.height)
+
+    @property
+    def size(self) -> Size:
+        """Width and height of that part."""
+        left, top, right, bottom = self.region
+        return right - left, bottom - top
 
 
 @dataclass(frozen=True)
@@ -36,7 +54,10 @@ class Skipped:
 
 @dataclass(frozen=True)
 class Dataset:
-    """A named set of examples in its own folder. created: ISO time, UTC."""
+    """A named set of examples in its own folder. created: ISO time, UTC.
+
+    examples: what is trained on.  set_aside: what the user left out; it can be taken back.
+    """
 
     id: str
     name: str
@@ -44,3 +65,9 @@ class Dataset:
     created: str
     examples: tuple[Example, ...]
     skipped: tuple[Skipped, ...]
+    set_aside: tuple[Example, ...] = ()
+
+    @property
+    def pictures(self) -> tuple[Example, ...]:
+        """Every picture, also those set aside, in the order they were brought."""
+        return tuple(sorted((*self.examples, *self.set_aside), key=lambda example: example.place))

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
 from sdplay.data.captions import Caption, match_captions
+from sdplay.data.edits import checked_crop
 from sdplay.data.examples import Example, Skipped
 from sdplay.data.files import Found, why_not_a_picture
 from sdplay.data.limits import Limits
 from sdplay.data.masks import match_masks, read_mask
 from sdplay.data.pictures import normalise
+from sdplay.data.views import View, match_views
 from sdplay.errors import DataError
 
 _BRING = "Bring JPEG, PNG or WebP pictures, 10 to 20 of one subject or style: as files, a folder or a .zip."
@@ -27,6 +29,7 @@ class Intake:
     refound: pictures that were there already, by key, with the captions they brought this time.
     recaptioned: captions, by key, from a table or text file that names a picture which was there already.
     masks: by key, as 8-bit grey PNG: of new pictures, and of those that were there already and are named by a mask file.
+    views: what a data set that was exported said about a picture, by key: its crop, and whether it was left out.
     keys: of every picture that could be read.
     seen: how many of each ending were found, for the message when none is usable.
     """
@@ -36,12 +39,24 @@ class Intake:
     refound: dict[str, str] = field(default_factory=dict)
     recaptioned: dict[str, str] = field(default_factory=dict)
     masks: dict[str, bytes] = field(default_factory=dict)
+    views: dict[str, View] = field(default_factory=dict)
     keys: dict[Found, str] = field(default_factory=dict)
     seen: Counter[str] = field(default_factory=Counter)
 
     def is_of_use(self) -> bool:
         """Did anything in the sources belong to the data set?"""
         return bool(self.examples or self.recaptioned or self.refound or self.masks)
+
+    def with_view(self, example: Example) -> Example:
+        """The example with the crop that came for it, if it fits."""
+        view = self.views.get(example.key)
+        if view is None:
+            return example
+        try:
+            crop = checked_crop(example, view.crop) if view.crop else example.crop
+        except DataError:
+            crop = example.crop
+        return replace(example, crop=crop, left_out=view.left_out)
 
     def nothing_usable(self) -> DataError:
         """What was found instead of pictures, and what to bring."""
@@ -82,6 +97,8 @@ def take_in(
             _take_one(item, matched.captions.get(item, Caption("")), folder, names, limits, intake)
         except DataError as error:
             intake.skipped.append(Skipped(item.name, str(error)))
+    pictures_now = [item for item in (*found, *kept) if item in intake.keys]
+    intake.views = {intake.keys[item]: view for item, view in match_views([*found, *kept], pictures_now, limits).items()}
     _take_masks([*found, *kept], {example.key: example for example in (*known, *intake.examples)}, limits, intake)
     intake.skipped.extend(_others(found, limits))
     return intake

@@ -26,3 +26,5 @@ class Limits:
     table_rows: int = 10_000
     caption_chars: int = 1000
     listed: int = 10
+    download_mb: int = 300
+    download_seconds: int = 300

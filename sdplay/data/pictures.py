@@ -17,6 +17,7 @@ from sdplay.errors import DataError
 
 FORMATS = ("JPEG", "PNG", "WEBP")
 SMALL_PX = 64
+_ORIENTATION = 0x0112
 log = logging.getLogger(__name__)
 
 
@@ -44,6 +45,8 @@ def normalise(raw: bytes, limits: Limits) -> Picture:
     with decoded(raw, limits) as opened:
         suffix = ".png" if opened.format in ("PNG", "WEBP") else ".jpg"
         upright = ImageOps.exif_transpose(opened)
+        if opened.getexif().get(_ORIENTATION, 1) != 1:
+            notes.append("Turned upright, as the camera said.")
         mask = _alpha_of(upright)
         image = _to_rgb(upright, notes)
         image = _shrink(image, limits, notes)

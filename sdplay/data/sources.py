@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from itertools import islice
-from pathlib import Path
+from pathlib import Path, PurePosixPath
+from tempfile import TemporaryDirectory
+from urllib.parse import urlsplit
 
 from sdplay.data.arrow import is_hub_id, is_saved_folder, read_hub, read_parquet, read_saved_folder
+from sdplay.data.download import Progress, download_zip, is_url
 from sdplay.data.files import Found, in_natural_order, kind_of, on_disk
 from sdplay.data.limits import Limits
 from sdplay.data.zips import open_zip
@@ -18,10 +21,11 @@ SEPARATE_FILES = "files"
 
 
 @contextmanager
-def open_sources(sources: Sequence[str | Path], limits: Limits) -> Iterator[list[Found]]:
+def open_sources(sources: Sequence[str | Path], limits: Limits, *, on_progress: Progress | None = None) -> Iterator[list[Found]]:
     """Every file in the sources, readable while the block lasts; each source in natural order.
 
-    A source is a folder, a file, a zip, a folder saved by `datasets`, or a Hub data set id.
+    A source is a folder, a file, a zip, the https address of a zip, a folder saved by `datasets`, or a Hub data set id.
+    on_progress(what, done, total) is told about downloads.
     Raises DataError if one does not exist or cannot be opened at all.
     """
     with ExitStack() as stack:
@@ -29,6 +33,9 @@ def open_sources(sources: Sequence[str | Path], limits: Limits) -> Iterator[list
         separate: list[Found] = []
         for index, source in enumerate(sources):
             path = Path(source).expanduser()
+            if is_url(str(source)):
+                path = Path(stack.enter_context(TemporaryDirectory(prefix="sdplay-"))) / f"{name_of([source])}.zip"
+                download_zip(str(source), path, limits, on_progress=on_progress)
             if path.is_file() and path.suffix.lower() not in (".zip", ".parquet"):
                 separate.append(on_disk(path, name=path.name, scope=SEPARATE_FILES, path=path.as_posix(), limits=limits))
             elif path.is_file() and path.suffix.lower() == ".zip":
@@ -41,6 +48,8 @@ def open_sources(sources: Sequence[str | Path], limits: Limits) -> Iterator[list
 def name_of(sources: Sequence[str | Path]) -> str:
     """What to call a data set made from these: the name of the first folder, zip or Hub data set, else "pictures"."""
     for source in sources:
+        if is_url(str(source)):
+            return PurePosixPath(urlsplit(str(source)).path).stem[:80] or "pictures"
         path = Path(source)
         if path.suffix.lower() in (".zip", ".parquet"):
             return path.stem

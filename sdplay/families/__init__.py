@@ -51,6 +51,8 @@ class Parts:
     """Hash of the weights that turn pictures and text into numbers; keys of the caches contain it."""
     attached: list[Attachment] = field(default_factory=list)
     """What is on the base now, see sdplay/attach."""
+    resting: list[nn.Module] = field(default_factory=list)
+    """What is off the device for now, see sdplay/resting.py."""
     grey_latents: dict[tuple[int, int], Tensor] = field(default_factory=dict)
     """By latent height and width, what an inpainting base sees of a hidden picture; filled as sizes are met."""
 

@@ -51,7 +51,9 @@ def load(folder: Path, device: Device, *, source: str, checkpoint: Path | None =
     without: dict[str, Any] = {} if has_t5 else {"text_encoder_3": None, "tokenizer_3": None}
     pipeline = pipelines.load_pipeline(StableDiffusion3Pipeline, folder, source=source, checkpoint=checkpoint, **without)
     encoders = {**CLIPS, **T5} if has_t5 else CLIPS
-    pipelines.shrink(device, *(getattr(pipeline, name) for name in (DENOISER, *encoders)))
+    pipelines.shrink(device, *(getattr(pipeline, name) for name in (DENOISER, *CLIPS)))
+    if has_t5:
+        pipelines.shrink(device, pipeline.text_encoder_3)
     size_multiple = pipeline.vae_scale_factor * pipeline.transformer.config.patch_size
     return pipelines.assemble(pipeline, device, source=source, denoiser=DENOISER, encoders=encoders, size_multiple=size_multiple)
 

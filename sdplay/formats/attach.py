@@ -17,6 +17,7 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
 
 from sdplay.attach import base_alone, worn
+from sdplay.attach.low_rank import merge
 from sdplay.attach.weights import Weights
 from sdplay.attach.words import Words, table_of
 from sdplay.errors import AdapterError
@@ -25,8 +26,10 @@ from sdplay.formats.adapter import AdapterFile, Layer
 from sdplay.formats.identify import TITLES
 from sdplay.formats.lycoris import delta_of
 from sdplay.formats.names import without_text_model
+from sdplay.quantized import WholeWeight, quantized_layers, weight_of
 
 Strengths = Sequence[tuple[AdapterFile, float]]
+Weight = nn.Parameter | WholeWeight
 
 
 @contextmanager
@@ -56,8 +59,10 @@ def attached(parts: Parts, adapters: Strengths) -> Iterator[None]:
 def merged(parts: Parts, adapters: Strengths) -> Iterator[None]:
     """The base with adapters added to its weights, nothing beside them, inside the block: to be saved as a model of its own.
 
-    Raises AdapterError for what was made for another base, and for words, which are no weights.
+    Raises AdapterError for what was made for another base, for words, which are no weights, and while the base is kept in few bits.
     """
+    if any(True for _ in quantized_layers(parts.denoiser)):
+        raise AdapterError("The base is in use by a run that keeps it in few bits.", "Merge when that run has ended.")
     if wordy := next((adapter.name for adapter, _ in adapters if adapter.embeddings), None):
         raise AdapterError(f"{wordy} brings words, which cannot be merged into a model.", "Export them as a file of their own.")
     with base_alone(parts), ExitStack() as stack:
@@ -114,6 +119,8 @@ def _weights_on(parts: Parts, adapter: AdapterFile, strength: float) -> Iterator
     modules = _modules(parts)
     if strangers := set(adapter.components) - modules.keys():
         raise _misfit(adapter, min(strangers))
+    if any(True for _ in quantized_layers(parts.denoiser)):
+        raise AdapterError(f"{adapter.name} has whole weights, but the base is kept in few bits now.", "Draw it when the run has ended.")
     weights = Weights({component: modules[component] for component in adapter.components})
     try:
         weights.load(adapter.weights, strength)
@@ -141,9 +148,9 @@ def _on_module(module: nn.Module, wanted: Sequence[tuple[dict[str, Layer], float
 
 
 @contextmanager
-def _put_back() -> Iterator[list[tuple[nn.Parameter, Tensor]]]:
+def _put_back() -> Iterator[list[tuple[Weight, Tensor]]]:
     """A list for the values that parameters had before they were changed; afterwards they have them again."""
-    originals: list[tuple[nn.Parameter, Tensor]] = []
+    originals: list[tuple[Weight, Tensor]] = []
     try:
         yield originals
     finally:
@@ -193,6 +200,7 @@ def _switch_on(module: nn.Module, strengths: Mapping[str, float]) -> None:
             layer.set_adapter(list(on_it), inference_mode=True)
             for name in on_it:
                 layer.set_scale(name, strengths[name])
+            merge(layer)
 
 
 def _unwrap(module: nn.Module) -> None:
@@ -204,23 +212,25 @@ def _unwrap(module: nn.Module) -> None:
     module.__dict__.pop("peft_config", None)
 
 
-def _add_to_weights(module: nn.Module, layers: Mapping[str, Layer], strength: float, originals: list[tuple[nn.Parameter, Tensor]]) -> None:
+def _add_to_weights(module: nn.Module, layers: Mapping[str, Layer], strength: float, originals: list[tuple[Weight, Tensor]]) -> None:
     """Add each layer's difference to the weight and, where it has one, the bias. What was there is appended to `originals`."""
     for name, layer in layers.items():
         target: Any = module.get_submodule(name)
-        _add(target.weight, strength * delta_of(layer, _first(target.weight, originals), name), originals)
+        weight = weight_of(target)
+        _add(weight, strength * delta_of(layer, _first(weight, originals), name), originals)
         if "diff_b" in layer.tensors:
             _add(target.bias, strength * layer.tensors["diff_b"].to(target.bias.device), originals)
 
 
-def _first(parameter: nn.Parameter, originals: Sequence[tuple[nn.Parameter, Tensor]]) -> Tensor:
+def _first(parameter: Weight, originals: Sequence[tuple[Weight, Tensor]]) -> Tensor:
     """A parameter's value before any adapter: a DoRA's magnitude was learned beside the base alone."""
     return next((original for changed, original in originals if changed is parameter), parameter.data)
 
 
-def _add(parameter: nn.Parameter, difference: Tensor, originals: list[tuple[nn.Parameter, Tensor]]) -> None:
-    originals.append((parameter, parameter.data))
-    parameter.data = (parameter.data.float() + difference).to(parameter.dtype)
+def _add(parameter: Weight, difference: Tensor, originals: list[tuple[Weight, Tensor]]) -> None:
+    before = parameter.data
+    originals.append((parameter, before))
+    parameter.data = (before.float() + difference).to(before.dtype)
 
 
 def _fits(layer: Layer, target: Any) -> bool:  # noqa: ANN401  a layer of whatever class, with weight and maybe bias

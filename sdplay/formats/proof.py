@@ -12,6 +12,7 @@ from sdplay.families import Family, Parts
 from sdplay.formats.adapter import AdapterFile, paths_text
 from sdplay.formats.attach import attached
 from sdplay.formats.files import read_adapter
+from sdplay.resting import at_hand
 
 LATENT_SIDE = 16
 """Side of the noise that is looked at; the smallest that every U-Net and transformer takes."""
@@ -44,7 +45,7 @@ def answer(parts: Parts, family: Family, adapter: AdapterFile, strength: float) 
     t = torch.full((1,), objective.num_timesteps // 2, device=parts.device)
     px = float(side * parts.latent_factor)
     geometry = torch.tensor([[px, px, 0.0, 0.0, px, px]], device=parts.device)
-    with attached(parts, [(adapter, strength)]):
+    with at_hand(parts), attached(parts, [(adapter, strength)]):
         conditioning = family.encode_prompts(parts, [f"a picture of {adapter.trigger}"])
         return family.predict(parts, noise, t, conditioning, geometry).float().cpu()
 

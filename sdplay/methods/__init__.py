@@ -1,7 +1,7 @@
 """What differs between ways to train, one file each.
 
 A method never imports another. Adding one is one file here whose module satisfies `Method`, found by its name, and its
-config in sdplay/config.py, which must be readable before torch is. What methods share is in sdplay/attach.
+config in sdplay/config/methods.py, which must be readable before torch is. What methods share is in sdplay/attach.
 """
 
 from __future__ import annotations

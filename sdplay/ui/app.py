@@ -78,6 +78,8 @@ def build(engine: Engine, access: Access | None = None) -> gr.Blocks:
         opened = _create_bar(engine, given, timer)
         page = _create_tabs(engine, given, timer)
         _wire_tabs(engine, page, opened)
+        bucketing = page.train.form.controls["bucketing"]
+        dataset_tab.wire_dataset_tab(engine, given, page.dataset, page.base, token=page.prompts.token, bucketing=bucketing)
         _keep_form(engine, page)
         api.add_endpoints(engine, given)
     return blocks

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import re
+import tempfile
 import zipfile
 from collections.abc import Callable
 from dataclasses import asdict
@@ -17,18 +18,21 @@ from urllib.parse import quote
 from fastapi import FastAPI, HTTPException, Request, Response
 from fastapi.responses import FileResponse
 from PIL import Image
+from starlette.background import BackgroundTask
 
+from sdplay.data.export import write_zip
 from sdplay.engine import Engine
 from sdplay.errors import SdplayError
 from sdplay.grid_files import settings_json
 from sdplay.sample_sets import GALLERY
 from sdplay.votes import outcome
+from sdplay.workspace import slug
 
 ROUTE = "sdplay/files"
 WIDTHS = (160, 320)
 _PART = r"[A-Za-z0-9][A-Za-z0-9._-]{0,120}"
 _NAMES = {
-    "datasets": re.compile(r"[0-9a-f]{1,64}(\.view)?\.(png|jpg)"),
+    "datasets": re.compile(r"[0-9a-f]{1,64}(\.view|\.mask)?\.(png|jpg)|export\.zip"),
     "samples": re.compile(rf"{_PART}\.png"),
     "gallery": re.compile(rf"{_PART}\.png"),
     "runs": re.compile(rf"samples/[0-9]{{1,9}}/{_PART}\.png|out/{_PART}\.safetensors"),
@@ -66,6 +70,8 @@ def add_file_route(app: FastAPI, engine: Engine, is_visitor: Callable[[Request],
             raise HTTPException(401)
         try:
             path = find_file(engine, kind, item, name)
+            if name == "export.zip":
+                return _exported(engine, item)
             if path.name == "cells.zip":
                 return _zipped(path.with_suffix(""), settings_json(engine.comparison(item), _blind_result(engine, item)))
             return _nameless(engine, item, path.stem) if path.parent.name == "blind" else _response(path, w)
@@ -131,6 +137,18 @@ def _blind_result(engine: Engine, item: str) -> dict[str, Any] | None:
     """The result of a comparison's blind test once the names are known."""
     ballot = engine.grids.ballot(item)
     return asdict(outcome(ballot, engine.comparison(item).labels)) if ballot and ballot.revealed else None
+
+
+def _exported(engine: Engine, dataset_id: str) -> Response:
+    """The data set as it is now, packed anew each time."""
+    dataset = engine.dataset(dataset_id)
+    with tempfile.NamedTemporaryFile(prefix="sdplay-", suffix=".zip", delete=False) as file:
+        path = write_zip(dataset, Path(file.name))
+    gone = BackgroundTask(path.unlink, missing_ok=True)
+    headers = {"Cache-Control": "no-store"}
+    return FileResponse(
+        path, headers=headers, filename=f"{slug(dataset.name) or 'dataset'}.zip", media_type="application/zip", background=gone
+    )
 
 
 def _zipped(folder: Path, settings: str) -> Response:

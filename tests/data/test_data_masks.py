@@ -147,6 +147,7 @@ def test_the_view_leaves_what_is_learned_and_reddens_the_rest(store: DatasetStor
     assert view_path(example.path).is_file()
 
 
+@pytest.mark.trap(27)
 def test_a_line_one_pixel_thin_is_not_lost_on_the_way_to_the_latents(tmp_path: Path) -> None:
     """Averaging 8 x 8 pixels, or taking every eighth, would leave an eighth of it, or nothing."""
     path = white_square(tmp_path / "mask.png", size=(512, 512), box=(101, 0, 101, 511))

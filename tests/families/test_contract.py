@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import shutil
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,11 +14,9 @@ import torch
 from diffusers import DiffusionPipeline
 from PIL import Image
 from safetensors.torch import load_file
-from torch import Tensor
 
 from sdplay import families
 from sdplay.device import best_device
-from sdplay.diffusion.objective import FlowObjective, min_snr_weight, per_sample_loss
 from sdplay.engine import Engine
 from sdplay.families import Parts, family
 from sdplay.formats import Report
@@ -99,6 +96,7 @@ def test_latents_have_the_shape_the_denoiser_takes_and_are_float32(case: Case) -
     assert mean.dtype == torch.float32
 
 
+@pytest.mark.trap(2, 29)
 def test_a_text_means_what_the_pipeline_says_it_means(case: Case) -> None:
     parts = case.load()
     texts = ["a red ball", ""]
@@ -126,6 +124,7 @@ def test_gradients_reach_every_text_encoder_that_is_switched_on(case: Case) -> N
         assert any(parameter.grad is not None and parameter.grad.abs().max() > 0 for parameter in encoder.parameters()), name
 
 
+@pytest.mark.trap(16)
 def test_the_adapter_draws_the_same_picture_in_plain_diffusers(engine: Engine, case: Case, pictures: Path, tmp_path: Path) -> None:
     run = trained(engine, run_values(engine, case, pictures))
     path = engine.export(run.id, tmp_path / "mine.safetensors")
@@ -213,52 +212,3 @@ def test_a_word_is_drawn_as_it_was_learned_and_leaves_t5_alone(engine: Engine, c
     report = draws_its_last_sample_again(engine, case, pictures, **word)
 
     assert (report.family, report.methods, report.words) == (case.family, ("embedding",), {"ohwx": 2})
-
-
-def diffusion_loss(parts: Parts, x0: Tensor, eps: Tensor, t: Tensor, answer: Callable[[Tensor], Tensor]) -> Tensor:
-    """Ho et al. 2020, eq. 4 and 14; Salimans & Ho 2022 for v; Hang et al. 2023 with gamma 5."""
-    config = parts.pipeline.scheduler.config
-    betas = torch.linspace(config.beta_start**0.5, config.beta_end**0.5, config.num_train_timesteps, dtype=torch.float64) ** 2
-    root = (1 - betas).cumprod(0).sqrt()
-    if config.get("rescale_betas_zero_snr"):  # Lin et al. 2023, arXiv 2305.08891, algorithm 1
-        root = (root - root[-1]) * root[0] / (root[0] - root[-1])
-    a = root[t].square().view(-1, 1, 1, 1)
-    answered = answer((a.sqrt() * x0 + (1 - a).sqrt() * eps).float())
-    v = config.prediction_type == "v_prediction"
-    target = a.sqrt() * eps - (1 - a).sqrt() * x0 if v else eps.double()
-    snr = (a / (1 - a)).flatten()
-    weight = snr.clamp(max=5) / (snr + 1 if v else snr)
-    return ((answered - target).square().mean((1, 2, 3)) * weight).mean()
-
-
-def flow_loss(x0: Tensor, eps: Tensor, t: Tensor, answer: Callable[[Tensor], Tensor]) -> Tensor:
-    """Esser et al. 2024, eq. 13 and 14: straight lines, velocity eps - x0, no weight."""
-    sigma = (t.double() / 1000).view(-1, 1, 1, 1)
-    answered = answer(((1 - sigma) * x0 + sigma * eps).float())
-    return (answered - (eps - x0)).square().mean()
-
-
-@torch.no_grad()
-def test_the_loss_is_the_papers(case: Case) -> None:
-    parts = case.load()
-    chosen = family(case.family)
-    random = torch.Generator().manual_seed(0)
-    x0, eps = torch.randn(2, 2, parts.latent_channels, 8, 8, generator=random)
-    t, geometry = torch.tensor([200, 700]), torch.tensor([[64.0, 48, 0, 4, 32, 32], [32, 32, 0, 0, 32, 32]])
-    conditioning = chosen.encode_prompts(parts, ["a dog", "a red ball"])
-
-    objective = chosen.objective(parts)
-    predicted = chosen.predict(parts, objective.add_noise(x0, eps, t), t, conditioning, geometry)
-    per_sample = per_sample_loss(predicted, objective.target(x0, eps, t))
-    ours = (per_sample * min_snr_weight(objective.snr(t), 5.0, objective.prediction)).mean()
-
-    def answer(x_t: Tensor) -> Tensor:
-        given = {"encoder_hidden_states": conditioning.hidden, "return_dict": False}
-        if case.family == "sd3":
-            return parts.denoiser(hidden_states=x_t, timestep=t, pooled_projections=conditioning.pooled, **given)[0]
-        if case.family == "sdxl":
-            given["added_cond_kwargs"] = {"text_embeds": conditioning.pooled, "time_ids": geometry}
-        return parts.denoiser(x_t, t, **given)[0]
-
-    expected = flow_loss(x0, eps, t, answer) if isinstance(objective, FlowObjective) else diffusion_loss(parts, x0, eps, t, answer)
-    assert ours.item() == pytest.approx(expected.item(), rel=1e-6)

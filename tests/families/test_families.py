@@ -35,12 +35,14 @@ def test_geometry_is_original_size_crop_and_target() -> None:
     assert geometry_of(example(64, 64), (512, 512)) == (64, 64, 0, 0, 512, 512)
 
 
+@pytest.mark.trap(10)
 def test_geometry_of_a_bucket_counts_its_own_sides() -> None:
     """1000 x 400 px cut to 3:2 is 600 x 400, from 200 on; at 768 x 512 that is 200 * 768 / 600 = 256."""
     assert geometry_of(example(1000, 400), (768, 512)) == (400, 1000, 0, 256, 512, 768)
     assert geometry_of(example(400, 1000), (512, 768)) == (1000, 400, 256, 0, 768, 512)
 
 
+@pytest.mark.trap(11)
 @pytest.mark.parametrize("size", [(50, 50), (60, 40), (40, 60)])
 def test_the_crop_that_is_told_is_the_crop_that_is_seen(tmp_path: Path, size: tuple[int, int]) -> None:
     """A picture whose colour is its column: after resizing, the first column seen is column `left` of the resized picture."""
@@ -56,6 +58,7 @@ def test_the_crop_that_is_told_is_the_crop_that_is_seen(tmp_path: Path, size: tu
     assert ((seen[0, 0, 0] + 1) * 127.5).item() == pytest.approx(left * 100 / height, abs=2.5)
 
 
+@pytest.mark.trap(10, 11)
 def test_every_picture_keeps_its_own_geometry_through_the_cache(tiny_sdxl: Path, tmp_path: Path) -> None:
     examples = []
     for width, height in ((64, 64), (96, 48), (40, 80)):
@@ -68,6 +71,7 @@ def test_every_picture_keeps_its_own_geometry_through_the_cache(tiny_sdxl: Path,
         assert latents.geometry.tolist() == [list(geometry_of(entry, size)) for entry in chosen]
 
 
+@pytest.mark.trap(10)
 @torch.no_grad()
 def test_sdxl_is_told_the_geometry_of_each_picture_by_itself(tiny_sdxl: Path) -> None:
     chosen = family("sdxl")
@@ -83,6 +87,7 @@ def test_sdxl_is_told_the_geometry_of_each_picture_by_itself(tiny_sdxl: Path) ->
     assert not torch.allclose(both[0], both[1], atol=1e-4)
 
 
+@pytest.mark.trap(9)
 @torch.no_grad()
 @pytest.mark.parametrize(("name", "base"), [("sd15", "tiny_base"), ("sdxl", "tiny_sdxl"), ("sd3", "tiny_sd3")])
 def test_latents_are_shifted_and_scaled_by_the_autoencoders_own_numbers(name: str, base: str, request: pytest.FixtureRequest) -> None:
@@ -124,6 +129,7 @@ def test_large_pictures_are_drawn_a_few_at_a_time(tiny_base: Path, monkeypatch: 
     assert (len(drawn), seen) == (3, [2, 1])
 
 
+@pytest.mark.trap(8)
 def test_latents_that_are_not_finite_stop_the_run_before_it_trains(engine: Engine, tiny_sdxl: Path, pictures: Path, tmp_path: Path) -> None:
     """SDXL's autoencoder overflows in float16; such a base must not train on zeros or worse."""
     from safetensors.torch import load_file, save_file
@@ -140,6 +146,7 @@ def test_latents_that_are_not_finite_stop_the_run_before_it_trains(engine: Engin
     assert "not finite" in state.message
 
 
+@pytest.mark.trap(4, 8)
 @pytest.mark.parametrize(("name", "base"), [("sdxl", "tiny_sdxl"), ("sd3", "tiny_sd3")])
 @pytest.mark.parametrize(
     "training",

@@ -125,6 +125,7 @@ def test_afterwards_the_base_has_its_own_words_only(parts: Parts, sd15: Family) 
     assert len(tokenizer) == count
 
 
+@pytest.mark.trap(20)
 def test_only_the_whole_word_is_replaced(parts: Parts, sd15: Family) -> None:
     """Trap 20 of the field: a word added to the table takes parts of other words with it."""
     with attached(parts, [(AdapterFile("x", embeddings={"dog": {"text_encoder": vectors(1)}}), 1.0)]):

@@ -72,6 +72,7 @@ def plain_diffusers(base: Path, adapter: Path, strength: float) -> Tensor:
     return pipeline.unet(noise, torch.tensor([500]), pipeline.text_encoder(ids).last_hidden_state).sample
 
 
+@pytest.mark.trap(12, 16)
 @pytest.mark.parametrize("layout", ["diffusers", "kohya"])
 @pytest.mark.parametrize("strength", [1.0, 0.5])
 def test_plain_diffusers_computes_the_same_from_either_layout(
@@ -92,6 +93,7 @@ def test_the_header_key_is_diffusers_own() -> None:
     assert HEADER_KEY == LORA_ADAPTER_METADATA_KEY
 
 
+@pytest.mark.trap(12, 13)
 def test_kohya_files_have_the_true_alpha_of_every_layer_and_dora_scale(make: Make, tmp_path: Path) -> None:
     """Traps 12 and 13 of the field: diffusers' own converter writes alpha = rank, and DoRA's magnitude under a wrong name."""
     adapter = make(dora=True)
@@ -106,6 +108,7 @@ def test_kohya_files_have_the_true_alpha_of_every_layer_and_dora_scale(make: Mak
     assert not any("magnitude" in key for key in written)
 
 
+@pytest.mark.trap(14, 15)
 @pytest.mark.parametrize(
     ("family", "component", "prefix"),
     [("sd15", "text_encoder", "lora_te_"), ("sd2", "text_encoder", "lora_te_"), ("sdxl", "text_encoder", "lora_te1_"),
@@ -174,6 +177,7 @@ def test_sdxl_files_in_the_original_names_are_read() -> None:
     assert list(layers) == ["unet.up_blocks.0.attentions.0.transformer_blocks.9.attn2.to_out.0"]
 
 
+@pytest.mark.trap(16)
 def test_sd3_files_with_fused_projections_become_three_layers_each() -> None:
     """Trap 16 of the field: diffusers ignores such files without a word."""
     up = torch.arange(24.0).reshape(12, 2)
@@ -200,6 +204,7 @@ def test_a_kohya_file_says_what_it_is_in_its_metadata(make: Make, tmp_path: Path
     assert json.loads(facts["ss_tag_frequency"]) == {"sdplay": {"sks-fox": 1}}
 
 
+@pytest.mark.trap(12)
 def test_alpha_missing_everywhere_is_the_rank_and_rslora_is_understood(tmp_path: Path) -> None:
     weights = {f"unet.{LINEAR}.lora_A.weight": torch.ones(4, 16), f"unet.{LINEAR}.lora_B.weight": torch.ones(16, 4)}
     save_file(weights, tmp_path / "plain.safetensors")

@@ -31,6 +31,7 @@ def checkpoints(run: Run) -> list[dict[str, torch.Tensor]]:
     return [load_file(run.folder / "checkpoints" / str(step) / "adapter.safetensors") for step in (1, 2, 3, 4, 5, 6)]
 
 
+@pytest.mark.trap(18, 21)
 def test_at_the_pivot_the_word_stops_and_the_adapter_starts(engine: Engine, tiny_base: Path, pictures: Path) -> None:
     """Steps are counted by the optimiser; here the data set's epoch (3 steps) never coincides with the pivot (step 2)."""
     run = trained(

@@ -87,6 +87,7 @@ def unet(parts: Parts, x_t: Tensor, t: Tensor, hidden: Tensor) -> Tensor:
     return parts.denoiser(x_t, t, hidden.expand(len(x_t), -1, -1), return_dict=False)[0]
 
 
+@pytest.mark.trap(7, 23)
 @pytest.mark.parametrize("batch_size", [1, 3])
 @pytest.mark.parametrize("config_class", [LoraConfig, DreamBoothConfig])
 @torch.no_grad()
@@ -114,6 +115,7 @@ def test_the_bases_prediction_as_prior_is_a_second_error_weighted_sample_by_samp
     assert float((of_class - base).abs().max()) > 1e-3
 
 
+@pytest.mark.trap(7, 23)
 @torch.no_grad()
 def test_class_pictures_have_noise_and_timesteps_of_their_own(parts: Parts) -> None:
     config = DreamBoothConfig(batch_size=2, caption_dropout=0, min_snr_gamma=5.0, prior="images", prior_weight=2.0, class_word=CLASS)
@@ -222,6 +224,7 @@ def test_a_prior_without_a_class_or_pictures_is_refused(changes: dict[str, str],
         LoraConfig(**changes).check()  # type: ignore[arg-type]
 
 
+@pytest.mark.trap(3)
 def test_the_prior_hears_the_class_as_the_base_reads_it(parts: Parts, tmp_path: Path) -> None:
     """Also when the text encoder has been changed by the run already."""
     expected = conditioning(parts, CLASS)

@@ -32,6 +32,7 @@ def words(parts: Parts, word: str = "ohwx", count: int = 2) -> Words:
     return Words(parts, word, initial_vectors(parts, "dog", count, seed=0))
 
 
+@pytest.mark.trap(20)
 def test_only_the_whole_word_is_replaced(parts: Parts) -> None:
     """A token that is part of a word would tear the word apart, and a sub-string replacement would touch others."""
     tokenizer = WordTokenizer(parts.tokenizers["text_encoder"], "dog", ["<dog-0>", "<dog-1>"])
@@ -62,6 +63,7 @@ def test_the_word_takes_one_token_for_each_vector(parts: Parts) -> None:
     assert min(ids) >= table_of(parts.text_encoders["text_encoder"]).weight.shape[0] - 1
 
 
+@pytest.mark.trap(2)
 def test_a_word_that_starts_as_another_reads_like_it(parts: Parts) -> None:
     """One vector that is a copy of a row: the conditioning is that of the row's own token, bit for bit."""
     expected = family(SD15).encode_prompts(parts, ["a dog here"]).hidden
@@ -102,6 +104,7 @@ def test_a_phrase_longer_than_the_vectors_is_refused_with_the_number_that_fits(p
     assert "Set Vectors to 3" in str(caught.value)
 
 
+@pytest.mark.trap(20)
 def test_a_word_whose_tokens_exist_already_is_refused(parts: Parts) -> None:
     parts.tokenizers["text_encoder"].add_tokens(["<ohwx-1>"])
 
@@ -109,6 +112,7 @@ def test_a_word_whose_tokens_exist_already_is_refused(parts: Parts) -> None:
         words(parts)
 
 
+@pytest.mark.trap(18)
 def test_norm_control_follows_its_formulas(parts: Parts) -> None:
     table = table_of(parts.text_encoders["text_encoder"]).weight
     learned = words(parts, count=2)
@@ -126,6 +130,7 @@ def test_norm_control_follows_its_formulas(parts: Parts) -> None:
     torch.testing.assert_close(norms, table.norm(dim=1).median().expand(2))
 
 
+@pytest.mark.trap(17)
 def test_training_moves_the_vectors_and_no_row_of_the_table(engine: Engine, tiny_base: Path, pictures: Path) -> None:
     """A gradient of zero is not enough: weight decay and momentum would move the other rows."""
     drawing = {"steps": 2}

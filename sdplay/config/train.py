@@ -1,44 +1,13 @@
-"""Every setting, said once: title, what it does, range, typical value, risk.
-
-The page's form, the command line, the HTTP API, validation and the documentation are made from these fields.
-Configs are frozen, refuse unknown keys and refuse NaN and infinity.
-"""
+"""What training can be told: what every method shares, and the parts that some methods add."""
 
 from __future__ import annotations
 
-import difflib
-import math
-from collections.abc import Mapping
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import Field
 
+from sdplay.config.settings import Config, Text, setting
 from sdplay.errors import ConfigError
-
-Level = Literal["basic", "expert", "hidden"]
-ConfigT = TypeVar("ConfigT", bound="Config")
-
-Text = Annotated[str, StringConstraints(strip_whitespace=True, max_length=1000)]
-
-
-def setting(
-    default: Any,  # noqa: ANN401  a field's default has the field's type
-    title: str,
-    what: str,
-    *,
-    level: Level = "expert",
-    typical: str = "",
-    risk: str = "",
-    **bounds: Any,  # noqa: ANN401  ge, le, gt, lt, max_length: pydantic's own
-) -> Any:  # noqa: ANN401  pydantic's Field does the same
-    """A config field with everything a form needs to explain it."""
-    return Field(default, title=title, description=what, json_schema_extra={"level": level, "typical": typical, "risk": risk}, **bounds)
-
-
-class Config(BaseModel):
-    """What every config has in common."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, protected_namespaces=())
 
 
 class TrainConfig(Config):
@@ -200,14 +169,30 @@ class TrainConfig(Config):
     checkpoint_every: int = setting(
         50, "Checkpoint every", "Steps between two checkpoints. A killed run goes on from the last one.", typical="50 to 250", ge=1, le=5000
     )
+    base_precision: Literal["auto", "float32", "bfloat16", "int8", "nf4"] = setting(
+        "auto", "Base kept in",
+        "Number format of the frozen weights. auto: bfloat16 on GPUs that have it, float32 elsewhere and where every weight learns. "
+        "int8 and nf4 take a half and a quarter of bfloat16's memory, and some time.",
+        typical="auto; int8 or nf4 for Stable Diffusion XL and 3 on small cards", risk="nf4: the base draws a little differently.",
+    )  # fmt: skip
     mixed_precision: Literal["auto", "off"] = setting(
         "auto", "Mixed precision", "auto: bfloat16 arithmetic on GPUs that have it, float32 elsewhere. Trained weights are float32 always."
     )
+
+    @property
+    def frozen_weights(self) -> Literal["auto", "float32", "bfloat16", "int8", "nf4"]:
+        """In what the base is kept: a full fine-tune starts from its weights as they are on disk."""
+        return "float32" if self.base_precision == "auto" and self.method == "dreambooth" else self.base_precision
 
     def check(self) -> None:
         """What one field alone cannot say. A method's config adds to it. Raises ConfigError."""
         if self.warmup_steps >= self.steps:
             raise ConfigError(f"The warm-up ({self.warmup_steps} steps) is as long as the run ({self.steps}).", "Lower Warm-up steps.")
+        if self.base_precision in ("int8", "nf4") and self.method == "dreambooth":
+            raise ConfigError(
+                f"Every weight learns in DreamBooth, so none can be kept in {self.base_precision}.",
+                "Set Base kept in to auto, or choose LoRA.",
+            )
         if self.optimizer == "schedule_free" and self.ema_decay:
             raise ConfigError("Schedule-free AdamW averages the weights already.", "Leave EMA decay empty, or choose another optimiser.")
 
@@ -341,140 +326,3 @@ class WordsConfig(TrainConfig):
             )
         if not self.token:
             raise ConfigError("There is no trigger word to learn.", "Give a made-up word, such as sks-fox.")
-
-
-class LoraConfig(AdapterConfig, TextEncoderConfig, PriorConfig):
-    """Adapters beside the frozen weights of the denoiser, and of the text encoders if wanted."""
-
-    method: Literal["lora"] = setting("lora", "Method", "How the base model is taught.", level="hidden")
-
-
-class DreamBoothConfig(TextEncoderConfig, PriorConfig):
-    """Every weight of the denoiser, and of the text encoders if wanted (Ruiz et al. 2022, arXiv 2208.12242)."""
-
-    method: Literal["dreambooth"] = setting("dreambooth", "Method", "How the base model is taught.", level="hidden")
-    learning_rate: float = setting(
-        5e-6, "Learning rate", "How far each step goes.", level="basic",
-        typical="1e-6 to 5e-6 for Stable Diffusion, 1e-4 for the embedded model",
-        risk="Too high: noise and blotches; halve it.", gt=0, le=0.1,
-    )  # fmt: skip
-    save_dtype: Literal["float16", "float32"] = setting(
-        "float16", "Result as", "Number format of the result. float16 halves the file.", typical="float16"
-    )
-
-
-class TextualInversionConfig(WordsConfig):
-    """A new word; the base itself stays as it is."""
-
-    method: Literal["textual_inversion"] = setting("textual_inversion", "Method", "How the base model is taught.", level="hidden")
-    learning_rate: float = setting(
-        5e-3, "Learning rate", "How far each step goes.", level="basic", typical="1e-3 to 5e-3", risk="Too high: the vectors run away.",
-        gt=0, le=0.1,
-    )  # fmt: skip
-
-
-class PivotalConfig(WordsConfig, AdapterConfig, PriorConfig):
-    """First a new word, then, with the word frozen, an adapter around it (Roich et al. 2021, arXiv 2106.05744, for GANs)."""
-
-    method: Literal["pivotal"] = setting("pivotal", "Method", "How the base model is taught.", level="hidden")
-    pivot: float = setting(
-        0.5, "Pivot", "Share of the steps that teach the word; the rest teach the adapter.", level="basic", typical="0.3 to 0.5", gt=0, lt=1
-    )
-    words_rate: float = setting(
-        5.0, "Word rate", "Factor on the learning rate for the word's vectors.", typical="5 to 50: a word needs larger steps", gt=0, le=1000
-    )
-
-
-class GenerateConfig(Config):
-    """How pictures are drawn."""
-
-    steps: int = setting(20, "Denoising steps", "More steps, finer picture, longer wait.", level="basic", typical="20 to 30", ge=1, le=200)
-    guidance_scale: float = setting(
-        4.0,
-        "Guidance",
-        "How strongly the picture follows the prompt.",
-        level="basic",
-        typical="3 for the embedded model, 7 for Stable Diffusion",
-        risk="High: harsh colours.",
-        ge=1,
-        le=30,
-    )
-    size: int | None = setting(None, "Size (px)", "Side of the square; empty: the base model's own.", ge=32, le=1536, multiple_of=8)
-    negative_prompt: Text = setting("", "Negative prompt", "What the picture should not show.", level="basic")
-
-
-class CompareConfig(Config):
-    """A grid: columns (base, a run at a step, an adapter file, each with a strength) by prompts by seeds."""
-
-    base_model: Text = setting("mini", "Base model", "The base model of every column.", level="hidden")
-    columns: tuple[Text, ...] = setting(
-        ("base",),
-        "Columns",
-        "base, RUN, RUN@STEP or FILE, each with :STRENGTH if wanted; + mixes several.",
-        min_length=1,
-        max_length=24,
-    )
-    prompts: tuple[Text, ...] = setting((), "Prompts", "One row each.", min_length=1, max_length=64)
-    seeds: tuple[Annotated[int, Field(ge=0, le=2**31 - 1)], ...] = setting(
-        (1,), "Seeds", "Every column starts from the same noise.", min_length=1, max_length=64
-    )
-    axes: dict[str, tuple[int | float | str, ...]] = setting(
-        {}, "Axes", "What else changes, by name: strength, checkpoint, style or a setting of the drawing, each with its values."
-    )
-    drawing: GenerateConfig = Field(default_factory=GenerateConfig, title="Drawing")
-
-    @property
-    def num_cells(self) -> int:
-        """Places in the grid; some may show one and the same picture."""
-        return len(self.columns) * len(self.prompts) * len(self.seeds) * math.prod(len(values) for values in self.axes.values())
-
-
-def parse(config_class: type[ConfigT], values: Mapping[str, object]) -> ConfigT:
-    """Check values at the door. Raises ConfigError with one sentence per mistake."""
-    try:
-        return config_class.model_validate(dict(values))
-    except ValidationError as error:
-        sentences = [_sentence(config_class, dict(problem)) for problem in error.errors(include_url=False, include_context=True)]
-        raise ConfigError(" ".join(sentences), "Correct the value and try again.") from None
-
-
-def parse_assignment(text: str) -> tuple[str, object]:
-    """`key=value` from the command line; the value is read as YAML, so 1e-4, true, null and [a, b] mean what they say."""
-    import yaml
-
-    key, separator, raw = text.partition("=")
-    if not separator or not key.strip():
-        raise ConfigError(f"--set {text!r} is not key=value.", "Write it like --set steps=300.")
-    try:
-        value = yaml.safe_load(raw)
-    except yaml.YAMLError:
-        value = raw
-    return key.strip(), _as_number(value)
-
-
-def _as_number(value: object) -> object:
-    """YAML 1.1 reads 1e-4 as text."""
-    if isinstance(value, str):
-        try:
-            return float(value)
-        except ValueError:
-            return value
-    return value
-
-
-def _sentence(config_class: type[Config], problem: dict[str, Any]) -> str:
-    key = ".".join(str(part) for part in problem["loc"])
-    field = config_class.model_fields.get(str(problem["loc"][0])) if problem["loc"] else None
-    title = f"{field.title} ({key})" if field and field.title else key
-    if problem["type"] == "extra_forbidden":
-        near = difflib.get_close_matches(key, config_class.model_fields, n=1)
-        return f"There is no setting {key!r}." + (f" Did you mean {near[0]!r}?" if near else "")
-    if problem["type"] == "missing":
-        return f"{title} is missing."
-    reason = problem["msg"][0].lower() + problem["msg"][1:]
-    return f"{title}: {reason.removeprefix('value error, ')}, but it is {_short(problem['input'])}."
-
-
-def _short(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."

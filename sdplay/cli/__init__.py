@@ -1,0 +1,44 @@
+"""The command line: argv -> Engine. Progress bars on a terminal, plain lines in a log, JSON where a program reads."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+import threading
+from collections.abc import Sequence
+from types import FrameType
+
+from sdplay.cli.commands import EXIT_FAILED
+from sdplay.cli.parser import build_parser
+from sdplay.errors import SdplayError
+from sdplay.quiet import quiet_environment
+
+EXIT_STOPPED = 130
+
+__all__ = ("EXIT_FAILED", "EXIT_STOPPED", "build_parser", "main")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command. Returns 0, or 1 with a sentence on stderr."""
+    arguments = build_parser().parse_args(argv)
+    quiet_environment()
+    logging.getLogger("sdplay").addHandler(logging.NullHandler())
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        return arguments.do(arguments)
+    except SdplayError as error:
+        print(f"sdplay: {error}", file=sys.stderr)
+        return EXIT_FAILED
+    except KeyboardInterrupt:
+        return EXIT_STOPPED
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    """A polite kill is what Ctrl-C is: stop, keep what was learned."""
+    raise KeyboardInterrupt

@@ -1,0 +1,107 @@
+"""Every command and option."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from sdplay import __version__
+from sdplay.cli import commands as run
+from sdplay.config import GenerateConfig
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Every command and option."""
+    parser = argparse.ArgumentParser(prog="sdplay", description="Teach Stable Diffusion a subject or a style, and see what it learned.")
+    parser.add_argument("--version", action="version", version=f"sdplay {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def command(name: str, do: Callable[[argparse.Namespace], int], text: str, *, json_too: bool = False) -> argparse.ArgumentParser:
+        made = commands.add_parser(name, help=text, description=text)
+        made.set_defaults(do=do)
+        if json_too:
+            made.add_argument("--json", action="store_true", help="print JSON")
+        return made
+
+    demo = command("demo", run.do_demo, "the whole main job on a sample data set, ending in a comparison")
+    demo.add_argument("--out", type=Path, help="copy the comparison into this folder")
+    demo.add_argument("--preset", default=run.DEMO_PRESET, help=f"training preset (default: {run.DEMO_PRESET})")
+    check = command("check", run.do_check, "say what training would see of a folder, zip or other source", json_too=True)
+    check.add_argument("path", nargs="+")
+    _add_train(command("train", run.do_train, "teach a base model your pictures", json_too=True))
+    _add_plan(command("plan", run.do_plan, "the memory that a training would take on a card", json_too=True))
+    resume = command("resume", run.do_resume, "let a run go on from its newest checkpoint", json_too=True)
+    resume.add_argument("run")
+    stop = command("stop", run.do_stop, "stop a run; what it has learned is kept")
+    stop.add_argument("run")
+    command("runs", run.do_runs, "list all runs", json_too=True)
+    show = command("show", run.do_show, "everything about a run", json_too=True)
+    show.add_argument("run")
+    _add_generate(command("generate", run.do_generate, "draw pictures", json_too=True))
+    _add_compare(command("compare", run.do_compare, "draw a grid: columns x prompts x seeds", json_too=True))
+    command("bases", run.do_bases, "list the base models that are offered, with size and licence", json_too=True)
+    export = command("export", run.do_export, "write what a run learned as a .safetensors file for other programs")
+    export.add_argument("run", help="RUN, RUN@STEP or FILE; with --merge also RUN:0.8+FILE:0.5")
+    export.add_argument("-o", "--out", type=Path, required=True, help="file or folder")
+    export.add_argument("--format", choices=("diffusers", "kohya"), default="diffusers", help="kohya: for A1111 and ComfyUI")
+    export.add_argument("--merge", action="store_true", help="write the whole base model with it: a folder, or one .safetensors")
+    export.add_argument("--base", default="", help="base model to merge a FILE into")
+    inspect = command("inspect", run.do_inspect, "what an adapter file is, and what is wrong with it", json_too=True)
+    inspect.add_argument("file", type=Path)
+    serve = command("serve", run.do_serve, "open the web page")
+    serve.add_argument("--share", action="store_true", help="open a public link, behind a password")
+    serve.add_argument("--host", default=os.environ.get("GRADIO_SERVER_NAME", "127.0.0.1"))
+    serve.add_argument("--port", type=int, default=int(os.environ.get("GRADIO_SERVER_PORT", "7860")))
+    serve.add_argument("--password", help="ask visitors for it (user name: sdplay)")
+    return parser
+
+
+def _add_train(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--images", nargs="+", metavar="PATH", help="pictures: folder, files, zip, CSV, Hub data set id")
+    parser.add_argument("--dataset", help="a data set's id, instead of --images")
+    parser.add_argument("--token", help="trigger word")
+    parser.add_argument("--class", dest="class_word", help="what kind of thing it is: dog, vase")
+    parser.add_argument("--name", default="", help="name of the run")
+    _add_settings(parser)
+
+
+def _add_plan(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--precision", choices=("bfloat16", "float32"), help="bfloat16: as on a GPU (default: as this machine computes)")
+    parser.set_defaults(dataset=None, token=None, class_word=None)
+    _add_settings(parser)
+
+
+def _add_settings(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--preset", default="style", help="training preset, such as quick, style, subject, sd15 (default: style)")
+    parser.add_argument("--prompts", metavar="SET", help="prompt set (default: the preset's own)")
+    parser.add_argument("--config", type=Path, metavar="FILE", help="YAML file of settings")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="settings", help="one setting; may be repeated")
+    parser.add_argument("--base", help="mini, a Hub id, a folder or a .safetensors checkpoint (default: mini); see `sdplay bases`")
+
+
+def _add_generate(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--prompt", required=True)
+    parser.add_argument("--adapter", default="base", metavar="RUN|FILE[:STRENGTH]")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("-n", type=int, default=1, dest="count", help="how many, with seeds counting up")
+    parser.add_argument("-o", "--out", type=Path, help="folder (default: in the workspace)")
+    _add_drawing(parser)
+
+
+def _add_compare(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--columns", required=True, help="base,RUN@50,RUN,FILE:0.8 ...")
+    parser.add_argument("--prompts", required=True, nargs="+", metavar="FILE|TEXT", help="prompts, or files with one on each line")
+    parser.add_argument("--seeds", default="1", help="1,2,3 or 1..8 (default: 1)")
+    what = "what else changes: strength=0.2..1:0.2, checkpoint=50,100, style=-|ink"
+    parser.add_argument("--axis", action="append", default=[], metavar="NAME=VALUES", help=what)
+    parser.add_argument("-o", "--out", type=Path, help="copy the comparison into this folder")
+    _add_drawing(parser)
+
+
+def _add_drawing(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--base", default="mini", help="base model (default: mini)")
+    parser.add_argument("--steps", type=int, default=GenerateConfig().steps)
+    parser.add_argument("--guidance", type=float, default=GenerateConfig().guidance_scale)
+    parser.add_argument("--negative", default="")

@@ -1,0 +1,60 @@
+"""Networks that a run seldom needs wait in the computer's memory, so that the card has room for what learns.
+
+On the CPU nothing moves: there is only one memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import torch
+from torch import nn
+
+if TYPE_CHECKING:
+    from sdplay.config import TrainConfig
+    from sdplay.families import Parts
+    from sdplay.methods import Trainable
+
+
+def idle_in_steps(parts: Parts, trainable: Trainable, config: TrainConfig) -> list[nn.Module]:
+    """What no training step needs: the autoencoder, and the text encoders where every text is in the cache."""
+    reads = trainable.changes_text or config.caption_shuffle == "on"
+    return [parts.pipeline.vae, *(() if reads else parts.text_encoders.values())]
+
+
+@contextmanager
+def resting(parts: Parts, networks: Sequence[nn.Module]) -> Iterator[None]:
+    """Inside, the networks are off the card, but where `at_hand` brings them. The same again afterwards."""
+    before = list(parts.resting)
+    added = [network for network in networks if network not in before]
+    parts.resting = [*before, *added]
+    _move(parts, added, torch.device("cpu"))
+    try:
+        yield
+    finally:
+        parts.resting = before
+        _move(parts, added, parts.device)
+
+
+@contextmanager
+def at_hand(parts: Parts) -> Iterator[None]:
+    """Inside, everything is on the card: to draw, to encode, to decode."""
+    away = list(parts.resting)
+    parts.resting = []
+    _move(parts, away, parts.device)
+    try:
+        yield
+    finally:
+        parts.resting = away
+        _move(parts, away, torch.device("cpu"))
+
+
+def _move(parts: Parts, networks: Sequence[nn.Module], device: torch.device) -> None:
+    if parts.device.type == "cpu" or not networks:
+        return
+    for network in networks:
+        network.to(device)
+    if device.type == "cpu" and parts.device.type == "cuda":
+        torch.cuda.empty_cache()
