@@ -222,7 +222,8 @@ def settings_of(comparison: Comparison, cell: Cell) -> dict[str, object]:
         "prompt": spec.prompt,
         "seed": spec.seed,
         "base_model": comparison.config.base_model,
-        "adapter": label if spec.column == comparison.config.columns[cell.column] else named,
+        "adapter": (label if spec.column == comparison.config.columns[cell.column] else named)
+        + (f" x {spec.strength:g}" if spec.strength != 1 else ""),
         "adapter_strength": spec.strength,
         "column": named,
         "comparison": comparison.id,

@@ -110,7 +110,10 @@ def begin_ballot(folder: Path, comparison: Comparison, rounds: int) -> Ballot:
 
 
 def draw_pairs(comparison: Comparison, rounds: int, lot: random.Random) -> list[Pair]:
-    """At most `rounds` pairs in the order they are shown. Pictures that are the same file for both columns are no pair."""
+    """At most `rounds` pairs in the order they are shown: every two columns in turn, so that a test that is ended early is fair too.
+
+    Pictures that are the same file for both columns are no pair.
+    """
     files: dict[tuple[int, ...], dict[int, str]] = {}
     for cell in comparison.drawn:
         files.setdefault(cell.place[1:], {})[cell.column] = cell.file
@@ -123,9 +126,7 @@ def draw_pairs(comparison: Comparison, rounds: int, lot: random.Random) -> list[
     for pairs in duels.values():
         lot.shuffle(pairs)
     taken = [pair for turn in itertools.zip_longest(*duels.values()) for pair in lot.sample(turn, len(turn)) if pair]
-    chosen = taken[: max(1, min(rounds, MOST_PAIRS))]
-    lot.shuffle(chosen)
-    return chosen
+    return taken[: max(1, min(rounds, MOST_PAIRS))]
 
 
 def count_pairs(comparison: Comparison) -> int:

@@ -27,7 +27,7 @@ function sdplayViewer(root, hooks) {
   const full = index => data.labels[index];
 
   function describe(place) {  // in words, for alt texts and captions
-    const parts = dims().map((dim, index) => dim.name === 'column' ? full(place[index]) : dim.values[place[index]]);
+    const parts = dims().map((dim, index) => dim.values[place[index]]);
     const [column, ...rest] = parts;
     return [column, ...rest.filter((text, index) => index === 0 || dims()[index + 1].values.length > 1 || dims()[index + 1].name === 'seed')].join(', ');
   }
@@ -78,9 +78,9 @@ function sdplayViewer(root, hooks) {
       oninput: event => zoomTo(Number(event.target.value))});
     const sizes = el('input', {type: 'range', min: 0, max: CELL_PX.length - 1, step: 1, value: state.cell, class: 'sdv-size', 'aria-label': 'Size of the cells',
       oninput: event => { state.cell = Number(event.target.value); applyZoom(); }});
-    tools.replaceChildren(
+    tools.replaceChildren(...[
       el('label', {class: 'sdv-tool'}, 'Zoom', zoom, el('output', {class: 'sdv-factor'}, factor())),
-      ['grid', 'xyz'].includes(state.view) ? el('label', {class: 'sdv-tool'}, 'Cells', sizes) : null);
+      ['grid', 'xyz'].includes(state.view) ? el('label', {class: 'sdv-tool'}, 'Cells', sizes) : null].filter(Boolean));
   }
   const factor = () => `${Number(state.zoom.toFixed(2))}x`;
 
@@ -354,7 +354,7 @@ function sdplayViewer(root, hooks) {
     const duels = outcome.standings.length < 3 ? null : el('table', {class: 'sdv-results'}, el('caption', {}, 'Against each other'),
       el('thead', {}, el('tr', {}, ...['Pair', 'Won', 'Lost', 'Ties', 'Win rate of the first'].map(text => el('th', {scope: 'col'}, text)))),
       el('tbody', {}, ...outcome.duels.map(one => row([`${one.first} against ${one.second}`, one.wins, one.losses, one.ties, rated(one.rate)]))));
-    stage.replaceChildren(el('p', {class: 'sdv-verdict'}, outcome.verdict), el('div', {class: 'sdv-scroll', role: 'region', tabindex: 0, 'aria-label': 'Results of the blind test'}, ranking, duels),
+    stage.replaceChildren(el('p', {class: 'sdv-verdict'}, outcome.verdict), el('div', {class: 'sdv-scroll', role: 'region', tabindex: 0, 'aria-label': 'Results of the blind test'}, ...[ranking, duels].filter(Boolean)),
       el('p', {class: 'sdv-keys'}, 'A tie is half a win for each. Strength: Bradley-Terry, the columns together are 100 %.'), button('New blind test', () => {
         hooks.send('ballot', {id: data.id, rounds: data.blind.pairs.length});
       }));

@@ -118,8 +118,8 @@ def _create_columns(engine: Engine) -> tuple[gr.HTML, gr.Dropdown, gr.File]:
         info="A run, a checkpoint, a file; RUN:0.8+FILE:0.5 mixes.",
     )  # fmt: skip
     brought = gr.File(
-        label="Drop an adapter (.safetensors), or a drawn picture (.png) to get its settings back",
-        file_types=[".safetensors", ".png"], elem_id="compare-upload", height=140,
+        label="Drop an adapter, or a picture to get its settings",
+        file_types=[".safetensors", ".png"], elem_id="compare-upload", height=170,
     )  # fmt: skip
     return columns, adder, brought
 

@@ -67,6 +67,8 @@ def verdict(result: Outcome) -> str:
     duel = next(duel for duel in result.duels if {duel.first, duel.second} == {best.label, second.label})
     rate, low = (duel.rate.rate, duel.rate.low) if duel.first == best.label else (1 - duel.rate.rate, 1 - duel.rate.high)
     names = short_label(best.label), short_label(second.label)
+    if not duel.wins + duel.losses + duel.ties:
+        return f"No clear winner: {names[0]} and {names[1]} have not met yet. More pairs would tell."
     if low > 0.5:
         return f"{names[0]} wins: preferred to {names[1]} in {rate:.0%} of the choices, more than chance explains."
     return f"No clear winner: {names[0]} against {names[1]} is {rate:.0%}, which chance alone could make. More pairs would tell."
