@@ -446,6 +446,7 @@ function sdplayViewer(root, hooks) {
     const first = hooks.first;
     if (!first || first.get('compare') !== data.id) return;
     hooks.first = null;
+    setTimeout(() => root.scrollIntoView({block: 'start'}), 300);  // who follows a link came for this
     if (views().some(([name]) => name === first.get('view'))) state.view = first.get('view');
     for (const side of ['a', 'b']) if (first.get(side)) state[side] = first.get(side).split('.').map(Number);
     for (const axis of ['x', 'y', 'z']) if (first.get(axis) !== null) state.axes[axis] = first.get(axis);
