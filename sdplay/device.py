@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
@@ -79,6 +80,25 @@ def free_bytes(device: Device) -> int | None:
     import torch
 
     return int(torch.cuda.mem_get_info()[0]) if device.kind == "cuda" else None
+
+
+def memory_in_use(device: Device) -> tuple[int, int]:
+    """Bytes in use now, and at the most so far: torch's on a GPU, else of this program; zeros where nobody tells."""
+    import torch
+
+    if device.kind == "cuda":
+        return torch.cuda.memory_allocated(), torch.cuda.max_memory_allocated()
+    if device.kind == "mps":
+        used = torch.mps.driver_allocated_memory()
+        return used, used
+    try:
+        import resource
+    except ImportError:  # Windows
+        return 0, 0
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    statm = Path("/proc/self/statm")
+    used = int(statm.read_text().split()[1]) * resource.getpagesize() if statm.exists() else peak
+    return used, max(used, peak)
 
 
 def card_memory(device: Device) -> CardMemory | None:

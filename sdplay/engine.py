@@ -21,12 +21,17 @@ from sdplay.compare import Comparison
 from sdplay.comparisons import Comparisons
 from sdplay.config import CompareConfig, GenerateConfig, TrainConfig, WordsConfig, parse
 from sdplay.data import Dataset, DatasetStore
+from sdplay.door import check_before_a_run
 from sdplay.errors import ConfigError, DataError, RunError
 from sdplay.events import RunState
+from sdplay.exports import Exports
+from sdplay.history import History
+from sdplay.library import Library
+from sdplay.longer import checked_total
 from sdplay.methods import parse_train_config
 from sdplay.picture_jobs import PictureJobs
 from sdplay.prompt_sets import PromptSet, load_prompt_sets, save_prompt_set
-from sdplay.runs import Run, RunFollower, create_run, list_runs, open_run
+from sdplay.runs import Request, Run, RunFollower, create_run, list_runs, open_run
 from sdplay.sample_sets import Sample, load_samples
 from sdplay.worker import Worker
 from sdplay.workspace import PRESETS, Workspace, slug
@@ -58,6 +63,9 @@ class Engine:
         self.picture_jobs = PictureJobs(self.datasets, self._worker)
         self._followers: dict[str, RunFollower] = {}
         self._making_samples = threading.Lock()
+        self.history = History(workspace, self.state)
+        self.library = Library(workspace)
+        self.exports = Exports(self)
 
     # ---- runs
 
@@ -69,10 +77,11 @@ class Engine:
         if not dataset.examples:
             raise ConfigError(f"The data set {dataset.name!r} has no pictures.", "Add at least one, better 10 to 20.")
         _check_trigger(config, dataset)
+        check_before_a_run(config, dataset, self.datasets, self.workspace)
         self._worker.require_room()
         facts = {"dataset": {"id": dataset.id, "name": dataset.name, "pictures": len(dataset.examples)}}
         run = create_run(self.workspace.runs, config, name=name, facts=facts)
-        self._worker.train(run, config.steps)
+        self._train(run, config.steps)
         return run.id
 
     def resume(self, run_id: str) -> str:
@@ -82,9 +91,34 @@ class Engine:
         if not state.ended:
             raise RunError(f"Run {run.id} is {state.status}.", "Only a run that has ended can be resumed.")
         if state.status == "finished":
-            raise RunError(f"Run {run.id} is finished: all {state.steps} steps are done.", "Train a new one with more steps.")
-        self._worker.train(run, parse_train_config(run.settings).steps)
+            raise RunError(f"Run {run.id} is finished: all {state.steps} steps are done.", "Continue it with more steps.")
+        self._train(run, state.steps)
         return run.id
+
+    def continue_run(self, run_id: str, more_steps: int) -> str:
+        """Let a run that has ended go on for more steps than it was made for, from its newest checkpoint. Raises SdplayError."""
+        run = self.run(run_id)
+        state = run.state()
+        if not state.ended:
+            raise RunError(f"Run {run.id} is {state.status}.", "Only a run that has ended can be continued.")
+        if not state.checkpoints:
+            raise RunError(f"Run {run.id} has no checkpoint to go on from.", "Start a new one with its settings.")
+        self._train(run, checked_total(state.steps, more_steps))
+        return run.id
+
+    def ask_for(self, run_id: str, what: Request) -> None:
+        """Ask a run for sample pictures or a checkpoint after its next step, whichever process trains it. Raises RunError."""
+        run = self.run(run_id)
+        state = self.state(run)
+        if state.status not in ("queued", "running"):
+            raise RunError(f"Run {run.id} is {state.status}.", "Only a run that trains can be asked.")
+        if what == "sample" and not run.settings.get("sample_prompts"):
+            raise RunError(f"Run {run.id} has no sample prompts.", "Give some under Prompts before you start a run.")
+        run.request(what)
+
+    def _train(self, run: Run, steps: int) -> None:
+        self._worker.train(run, steps)
+        self.history.look_again()
 
     def stop(self, run_id: str) -> None:
         """Ask a run to stop at its next step and keep what it has, whichever process trains it. Raises RunError."""
@@ -108,14 +142,14 @@ class Engine:
 
     def active_run(self) -> Run | None:
         """The run that trains or waits, the oldest first; None when nothing does."""
-        return next((run for run in reversed(self.runs()) if not self.state(run).ended), None)
+        return next((self.run(row.id) for row in self.history.active()), None)
 
-    def delete_run(self, run_id: str) -> None:
-        """Delete a run folder. Raises RunError while it is running."""
+    def delete_run(self, run_id: str) -> str:
+        """Move a run into the trash; `history.restore` brings it back. Returns its id. Raises RunError while it is running."""
         run = self.run(run_id)
-        if not run.state().ended:
-            raise RunError(f"Run {run.id} is still going.", "Stop it first.")
-        shutil.rmtree(run.folder)
+        self.history.delete(run)
+        self._followers.pop(run.id, None)
+        return run.id
 
     def export(self, run_id: str, path: Path, *, layout: str = "diffusers") -> Path:
         """Write what a run (or RUN@STEP, or FILE) learned as a .safetensors file that other programs read. Raises SdplayError.
@@ -157,13 +191,7 @@ class Engine:
 
     def add_adapter(self, path: Path) -> str:
         """Keep a copy of an adapter file under its name, which is then a column. Raises AdapterError when it cannot be read."""
-        from sdplay.formats import read_adapter
-
-        read_adapter(path)
-        name = f"{slug(path.stem) or 'adapter'}.safetensors"
-        self.workspace.adapters.mkdir(exist_ok=True)
-        shutil.copyfile(path, self.workspace.adapters / name)
-        return name
+        return self.library.add(path)
 
     # ---- drawing
 

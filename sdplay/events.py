@@ -14,6 +14,8 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 Status = Literal["queued", "running", "stopping", "stopped", "finished", "failed", "interrupted"]
+WALL_STEPS = 200
+"""Over how many steps the pace is taken that counts what is done between them."""
 ENDED: tuple[Status, ...] = ("stopped", "finished", "failed", "interrupted")
 
 
@@ -73,6 +75,31 @@ class Samples(EventBase):
     step: int
     prompts: tuple[str, ...]
     files: tuple[str, ...]
+
+
+class Scores(EventBase):
+    """What the sample pictures of one step are like, by models at hand; what each number means is in sdplay/choice.py."""
+
+    event: Literal["scores"] = "scores"
+    step: int
+    judge: str
+    """Which models judged: `base`, or the names of others."""
+    likeness: float
+    """To the training pictures: 0 as like them as what the base draws, 1 as like them as they are to each other."""
+    agreement: float
+    """With the prompts: 1 as much as what the base draws agrees with them, 0 not at all."""
+    nearness: float
+    """To the nearest training picture: above 1 the samples are nearer to it than the training pictures are to each other."""
+    seconds: float = 0.0
+
+
+class Memory(EventBase):
+    """Memory in use by the process that trains: on a GPU of torch's allocator, else of the program."""
+
+    event: Literal["memory"] = "memory"
+    step: int
+    num_bytes: int
+    peak_bytes: int
 
 
 class Checkpoint(EventBase):
@@ -143,6 +170,8 @@ Event = (
     | Step
     | Validation
     | Samples
+    | Scores
+    | Memory
     | Checkpoint
     | Note
     | Halved
@@ -183,6 +212,9 @@ class RunState:
     losses: tuple[Step, ...] = ()
     validations: tuple[Validation, ...] = ()
     samples: tuple[Samples, ...] = ()
+    scores: tuple[Scores, ...] = ()
+    memory: Memory | None = None
+    """The last that was measured."""
     checkpoints: tuple[int, ...] = ()
     artifacts: tuple[Artifact, ...] = ()
 
@@ -199,9 +231,22 @@ class RunState:
 
     @property
     def eta_seconds(self) -> float | None:
-        """Seconds until the last step at the present pace, samples not counted; None when it cannot be said."""
+        """Seconds until the last step at the present pace, samples and checkpoints in it; None when it cannot be said."""
         pace = self.seconds_per_step
-        return None if pace is None or self.ended else pace * (self.steps - self.step)
+        return None if pace is None or self.ended else max(pace, self._wall_pace) * (self.steps - self.step)
+
+    @property
+    def worked_seconds(self) -> float:
+        """How long the run was in work since it was last started; what it took before an interruption is not counted."""
+        if not self.started_at:
+            return 0.0
+        return (self.ended_at or time.time()) - self.started_at
+
+    @property
+    def _wall_pace(self) -> float:
+        """Seconds per step with what is done between the steps, over those since the last start."""
+        recent = [step for step in self.losses[-WALL_STEPS:] if step.time >= self.started_at]
+        return (recent[-1].time - recent[0].time) / (len(recent) - 1) if len(recent) > 1 else 0.0
 
 
 @dataclass
@@ -212,6 +257,7 @@ class Fold:
     losses: list[Step] = field(default_factory=list)
     validations: list[Validation] = field(default_factory=list)
     samples: list[Samples] = field(default_factory=list)
+    scores: list[Scores] = field(default_factory=list)
     checkpoints: list[int] = field(default_factory=list)
     artifacts: list[Artifact] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
@@ -227,6 +273,7 @@ class Fold:
             losses=tuple(self.losses),
             validations=tuple(self.validations),
             samples=tuple(self.samples),
+            scores=tuple(self.scores),
             checkpoints=tuple(self.checkpoints),
             artifacts=tuple(self.artifacts),
             notes=tuple(dict.fromkeys(self.notes)),
@@ -237,6 +284,7 @@ class Fold:
         self.losses = [entry for entry in self.losses if entry.step <= step]
         self.validations = [entry for entry in self.validations if entry.step <= step]
         self.samples = [entry for entry in self.samples if entry.step <= step]
+        self.scores = [entry for entry in self.scores if entry.step <= step]
         self.checkpoints = [entry for entry in self.checkpoints if entry <= step]
 
 
@@ -257,6 +305,8 @@ def _apply(folding: Fold, event: Event) -> None:
             folding.validations.append(event)
         case Samples():
             folding.samples = [entry for entry in folding.samples if entry.step != event.step] + [event]
+        case Scores():
+            folding.scores = [entry for entry in folding.scores if entry.step != event.step] + [event]
         case Checkpoint():
             folding.checkpoints = [step for step in folding.checkpoints if step != event.step] + [event.step]
         case Artifact():
@@ -277,6 +327,8 @@ def _apply_status(folding: Fold, event: Event) -> None:
         case Started():
             folding.rewind(event.step)
             folding.now = replace(state, status="running", step=event.step, device=event.device, started_at=event.time)
+        case Memory():
+            folding.now = replace(state, memory=event)
         case Phase():
             folding.now = replace(state, phase=event.name, phase_done=event.done, phase_total=event.total)
         case StopRequested() if state.status in ("queued", "running"):

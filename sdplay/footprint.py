@@ -7,7 +7,7 @@ needed. The networks, the method that is attached, the family's `predict` and au
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
@@ -26,10 +26,12 @@ from torch.utils._pytree import tree_leaves, tree_map_only
 from torch.utils.checkpoint import checkpoint
 from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
+from sdplay.attach.words import table_of
+from sdplay.cache import ENCODE_BATCH
 from sdplay.diffusion.objective import per_sample_loss
 from sdplay.families import Conditioning, Family, Parts
 from sdplay.hub import Base
-from sdplay.pipelines import read_json
+from sdplay.pipelines import AT_ONCE_PX, read_json
 from sdplay.quantized import quantize_layers
 
 FLOAT32_OPERATIONS = (
@@ -175,10 +177,39 @@ def networks(parts: Parts) -> dict[str, nn.Module]:
     return {"denoiser": parts.denoiser, "vae": parts.pipeline.vae, **parts.text_encoders}
 
 
-def predicted_step(parts: Parts, family: Family, batch: MicroBatch, *, times: int = 1) -> Step:
-    """What a step would hold. `parts` are from `without_numbers`, perhaps with a method attached, and are used up."""
+def give_tables_numbers(parts: Parts) -> None:
+    """The vocabularies of the text encoders that words are made of, as zeros: a method that learns words reads them."""
+    for encoder in parts.clip_encoders.values():
+        table = table_of(encoder)
+        table.weight = nn.Parameter(torch.zeros(table.weight.shape, dtype=table.weight.dtype), requires_grad=False)
+
+
+def pictures_bytes(parts: Parts, size: int) -> int:
+    """The most that the autoencoder holds of pictures of a size, encoding as many as it is given at once or decoding one, in float32."""
+    vae, side = parts.pipeline.vae, size // parts.latent_factor
+    at_once = max(1, min(ENCODE_BATCH, AT_ONCE_PX // size**2))
+    most = 0
+    with FakeTensorMode(allow_non_fake_inputs=True), torch.no_grad():
+        vae.to_empty(device="cpu")
+        for work, shape in ((vae.encode, (at_once, 3, size, size)), (vae.decode, (1, parts.latent_channels, side, side))):
+            with LiveBytes() as live:
+                work(torch.zeros(shape))
+            most = max(most, live.most)
+    return most
+
+
+def predicted_step(
+    parts: Parts, family: Family, batch: MicroBatch, *, times: int = 1, words: Mapping[str, nn.Parameter] | None = None
+) -> Step:
+    """What a step would hold. `parts` are from `without_numbers`, perhaps with a method attached, and are used up.
+
+    words: vectors that learn, by text encoder; each text then begins with them.
+    """
     with _fake(parts), CudaPrecision() if batch.bfloat16 else nullcontext():
         trained = [parameter for network in networks(parts).values() for parameter in _trained(network)]
+        for name, vectors in (words or {}).items():
+            trained.append(vectors)
+            _begin_texts_with(parts.text_encoders[name], vectors)
         return measure(step_of(parts, family, batch), trained, times=times)
 
 
@@ -232,6 +263,20 @@ def measure(run: Callable[[], Tensor], trained: Sequence[nn.Parameter], *, times
             loss.backward()
             del loss
     return Step(kept, live.most, sum(_num_bytes(parameter.grad) for parameter in trained if parameter.grad is not None))
+
+
+def _begin_texts_with(encoder: nn.Module, vectors: nn.Parameter) -> None:
+    """In place of the hooks of attach/words.py, whose shapes depend on where the word is."""
+    table = table_of(encoder)
+    table._forward_hooks.clear()
+    encoder._forward_pre_hooks.clear()
+
+    def exchanged(module: nn.Module, given: tuple[Any, ...], rows: Tensor) -> Tensor:
+        replaced = rows.clone()
+        replaced[:, 1 : 1 + len(vectors)] = vectors.to(rows.dtype)
+        return replaced
+
+    table.register_forward_hook(exchanged)
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """Inpainting U-Nets: they see, beside the noisy latents, a mask of what is hidden and the latents of what is not.
 
-Training and drawing hide the whole picture, one of the cases such bases were made with, so they learn and draw like any other.
+Training shows them pictures with holes (holes.py). Drawing from a text alone hides the whole picture, one of the cases such bases
+were made with.
 """
 
 from __future__ import annotations
@@ -19,8 +20,8 @@ CHANNELS = 9
 
 
 def with_hidden_picture(parts: Parts, x_t: Tensor) -> Tensor:
-    """(B, 4, h, w) -> (B, 9, h, w) for an inpainting U-Net; unchanged for others."""
-    if parts.denoiser.config.in_channels != CHANNELS:
+    """(B, 4, h, w) -> (B, 9, h, w) for an inpainting U-Net; unchanged for others, and where a picture with a hole is there already."""
+    if parts.denoiser.config.in_channels != CHANNELS or x_t.shape[1] == CHANNELS:
         return x_t
     grey = _grey(parts, x_t.shape[2], x_t.shape[3]).to(x_t.dtype).expand(len(x_t), -1, -1, -1)
     return torch.cat([x_t, torch.ones_like(x_t[:, :1]), grey], dim=1)

@@ -12,7 +12,7 @@ from sdplay.device import Device
 from sdplay.events import Event
 from sdplay.families import Family, Parts
 from sdplay.methods import Method
-from sdplay.runs import Run
+from sdplay.runs import Request, Run
 
 
 @dataclass(frozen=True)
@@ -23,6 +23,8 @@ class Hooks:
     stop_requested: Callable[[], bool]
     between_steps: Callable[[], bool]
     """Lets waiting pictures through; True if there were any. The base comes back as it was left."""
+    requested: Callable[[Request], bool] = lambda what: False
+    """Whether somebody wants sample pictures or a checkpoint now; asking takes the request."""
 
 
 @dataclass(frozen=True)

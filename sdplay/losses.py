@@ -43,6 +43,8 @@ class Drawn:
     """(B, 1, h, w) how much each place counts, in [0, 1]; None: all alike."""
     weight: Tensor | None = None
     """(B,) how much each picture counts; None: all alike."""
+    hidden: Tensor | None = None
+    """(B, 5, h, w) what an inpainting base sees beside the noise: the mask, and the picture without what it hides. None: all is hidden."""
     target: Tensor | None = None
     """(B, C, h, w) what the denoiser should say, where it is not the objective's target."""
 

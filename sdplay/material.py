@@ -17,9 +17,11 @@ from sdplay.cache import Latents, encode_examples, encode_texts, latent_area
 from sdplay.config import TrainConfig
 from sdplay.data import Example
 from sdplay.diffusion.objective import AnyObjective, step_generator
+from sdplay.door import no_masks
 from sdplay.errors import DataError
 from sdplay.events import Note, Phase
 from sdplay.families import Conditioning, checked_size
+from sdplay.holes import Holes, holes_for
 from sdplay.job import Hooks, Job
 from sdplay.methods import Trainable
 from sdplay.prior import ClassSource, Prior, prepare_prior
@@ -54,6 +56,8 @@ class Material:
     """Of every text, as the base reads it; empty where the method changes what texts mean."""
     objective: AnyObjective
     prior: Prior | None
+    holes: Holes | None = None
+    """What an inpainting base sees of the pictures."""
 
     def rows_at(self, position: int, config: TrainConfig) -> tuple[Bucket, list[int]]:
         """The bucket of the batch at a position of the run, and which of its rows."""
@@ -103,6 +107,7 @@ def prepare_material(job: Job, hooks: Hooks, trainable: Trainable) -> Material:
         ),
         objective=losses.prepared_objective(job.family.objective(job.parts), config),
         prior=prior,
+        holes=holes_for(job.parts, job.family, train_examples, config),
     )
 
 
@@ -155,7 +160,5 @@ def _about_masks(examples: Sequence[Example]) -> str:
     """A sign that masks are used. Raises DataError if there is none."""
     count = sum(example.mask is not None for example in examples)
     if not count:
-        raise DataError(
-            "Masked loss is on, but no picture has a mask.", "Add pictures with transparency or mask files, or set Masked loss to off."
-        )
+        raise no_masks()
     return f"Masked loss: {count} of {len(examples)} pictures have a mask."

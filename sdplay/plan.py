@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 from sdplay.config import TrainConfig
-from sdplay.errors import ConfigError
+from sdplay.disk import DiskPlan, disk_plan, state_bytes
 
 if TYPE_CHECKING:
+    from sdplay.families import Family, Parts
     from sdplay.hub import Base
+    from sdplay.methods import Trainable
 
-Precision = Literal["bfloat16", "float32"]
-STATE_BYTES = {"adamw": 8, "adamw8bit": 2, "adafactor": 4, "prodigy": 16, "lion": 4, "schedule_free": 8}
-"""For every trained weight: one, two or four float32 numbers; adafactor's for vectors."""
 LEARN_WORDS = ("textual_inversion", "pivotal")
-"""They begin with the numbers of a base's vocabulary, of which a plan knows the shape only."""
+Precision = Literal["bfloat16", "float32"]
 RESERVE = 750 * 10**6
 """An allowance in bytes, not a computed figure: CUDA's own context takes about 500 MB, its matrix libraries' scratch memory the rest."""
 NEAR = 0.9
@@ -33,7 +32,7 @@ class MemoryPlan:
     batch_size: int
     precision: Precision
     frozen: Mapping[str, int]
-    """The base's own weights by network; all of them stay on the card while training, also those that a full fine-tune copies."""
+    """The base's own weights by network, as far as they are on the card in a step; also those that a full fine-tune copies."""
     trained: int
     """Weights that learn, float32."""
     gradients: int
@@ -44,11 +43,19 @@ class MemoryPlan:
     step: int
     """The most that a forward and backward pass hold at once, what lives for a moment only included."""
     reserve: int
+    pictures: int = 0
+    """The most that is held when no step runs: everything on the card, and a picture that is encoded or decoded."""
+    disk: DiskPlan = field(default_factory=DiskPlan)
 
     @property
     def total(self) -> int:
         """Everything at the fullest moment of a step."""
         return sum(self.frozen.values()) + self.trained + self.optimizer + self.step + self.reserve
+
+    @property
+    def most(self) -> int:
+        """At the fullest moment of the run: in a step, or with pictures."""
+        return max(self.total, self.pictures)
 
     @property
     def sentence(self) -> str:
@@ -58,32 +65,34 @@ class MemoryPlan:
             f"{_gb(self.total)} GB: weights of the base {_gb(sum(self.frozen.values()))}, trained weights {_gb(self.trained)}, "
             f"optimiser {_gb(self.optimizer)}, a step {_gb(self.step)} (activations {_gb(self.activations)}, "
             f"gradients {_gb(self.gradients)}), reserve {_gb(self.reserve)}."
+            + (f" Drawing samples takes {_gb(self.pictures)} GB." if self.pictures > self.total else "")
         )
 
     def verdict(self, free: int) -> str:
         """Whether it fits into `free` bytes, in a sentence."""
-        if self.total > free:
-            return f"It does not fit: {_gb(free)} GB are free. Lower the batch size or Size, or turn on gradient checkpointing."
-        return f"It fits, but tightly: {_gb(free)} GB are free." if self.total > NEAR * free else f"It fits: {_gb(free)} GB are free."
+        if self.most > free:
+            return f"It does not fit: {_gb(free)} GB are free. {_ADVICE}"
+        return f"It fits, but tightly: {_gb(free)} GB are free." if self.most > NEAR * free else f"It fits: {_gb(free)} GB are free."
+
+
+_ADVICE = "Lower the batch size or Size, turn on gradient checkpointing, or keep the base in int8 or nf4."
 
 
 def memory_plan(base: Base, config: TrainConfig, precision: Precision) -> MemoryPlan:
     """The plan of a config on a base. Takes some seconds to a minute.
 
-    precision: bfloat16 arithmetic, as on GPUs that have it, or float32.
-    Raises ConfigError for sizes that the base does not take, and for methods that learn words.
+    precision: bfloat16 arithmetic, as on GPUs that have it, or float32. Where a word learns, it is counted as if the adapter
+    of the second half learned at the same time. Raises ConfigError for sizes that the base does not take.
     """
     from sdplay import families, footprint
-    from sdplay.methods import method
 
-    if config.method in LEARN_WORDS:
-        raise ConfigError(f"The memory of {config.method} cannot be computed yet.", "Plan for LoRA: a word takes about as much.")
     family = families.family(base.family)
     parts = footprint.without_numbers(base, family, precision, weights=config.frozen_weights)
     size = max(families.checked_size(parts, side) for side in config.resolutions or (config.resolution,))
-    frozen = footprint.weight_bytes(parts)  # also of weights that learn: the base's own stay beside them
-    trainable = method(config.method).prepare(parts, family, config)
+    weights = footprint.weight_bytes(parts)  # also of weights that learn: the base's own stay beside them
+    trainable = _prepared(parts, family, config)
     learning = [parameter.requires_grad_(True) for group in trainable.groups() for parameter in group.parameters]
+    written, reads = disk_plan(config, trainable), trainable.changes_text or config.caption_shuffle == "on"
     if config.gradient_checkpointing == "on":
         footprint.checkpoint_gradients(parts)
     batch = footprint.MicroBatch(
@@ -94,29 +103,44 @@ def memory_plan(base: Base, config: TrainConfig, precision: Precision) -> Memory
         learns_text=trainable.trains_text(0),
     )
     shapes = [tuple(parameter.shape) for parameter in learning]
-    step = footprint.predicted_step(parts, family, batch, times=config.gradient_accumulation)
+    words = getattr(trainable, "words", None)
+    pictures = footprint.pictures_bytes(parts, size)
+    step = footprint.predicted_step(parts, family, batch, times=config.gradient_accumulation, words=words.vectors if words else {})
+    trained, kept = 4 * sum(map(math.prod, shapes)), sum(state_bytes(shape, config) for shape in shapes)
+    reserve = RESERVE if precision == "bfloat16" else 0
     return MemoryPlan(
         base_model=base.source,
         size=size,
         batch_size=config.batch_size,
         precision=precision,
-        frozen=frozen,
-        trained=4 * sum(map(math.prod, shapes)),
+        frozen={name: num_bytes for name, num_bytes in weights.items() if name != "vae" and (reads or "encoder" not in name)},
+        trained=trained,
         gradients=step.gradients,
-        optimizer=sum(state_bytes(shape, config) for shape in shapes),
+        optimizer=kept,
         activations=step.kept,
         step=step.fullest,
-        reserve=RESERVE if precision == "bfloat16" else 0,
+        reserve=reserve,
+        pictures=sum(weights.values()) + trained + kept + pictures + reserve,
+        disk=written,
     )
 
 
-def state_bytes(shape: tuple[int, ...], config: TrainConfig) -> int:
-    """What the config's optimiser, and the average where there is one, keep of a trained tensor. Counters are left out."""
-    count = math.prod(shape)
-    average = 4 * count if config.ema_decay else 0
-    if config.optimizer == "adafactor" and len(shape) > 1:  # a row and a column of each matrix
-        return average + 4 * (count // shape[-1] + count // shape[-2])
-    return average + STATE_BYTES[config.optimizer] * count
+def disk_needed(base: Base, config: TrainConfig) -> DiskPlan:
+    """What a run writes. Takes seconds. Raises ConfigError for sizes and blocks that the base does not have."""
+    from sdplay import families, footprint
+
+    family = families.family(base.family)
+    parts = footprint.without_numbers(base, family, "float32")
+    return disk_plan(config, _prepared(parts, family, config))
+
+
+def _prepared(parts: Parts, family: Family, config: TrainConfig) -> Trainable:
+    from sdplay import footprint
+    from sdplay.methods import method
+
+    if config.method in LEARN_WORDS:
+        footprint.give_tables_numbers(parts)
+    return method(config.method).prepare(parts, family, config)
 
 
 def _gb(num_bytes: int) -> str:

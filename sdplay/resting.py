@@ -18,10 +18,13 @@ if TYPE_CHECKING:
     from sdplay.methods import Trainable
 
 
-def idle_in_steps(parts: Parts, trainable: Trainable, config: TrainConfig) -> list[nn.Module]:
-    """What no training step needs: the autoencoder, and the text encoders where every text is in the cache."""
+def idle_in_steps(parts: Parts, trainable: Trainable, config: TrainConfig, *, sees_pictures: bool) -> list[nn.Module]:
+    """What no training step needs: the autoencoder, and the text encoders where every text is in the cache.
+
+    sees_pictures: whether steps look at the pictures themselves, as those of inpainting bases do.
+    """
     reads = trainable.changes_text or config.caption_shuffle == "on"
-    return [parts.pipeline.vae, *(() if reads else parts.text_encoders.values())]
+    return [*(() if sees_pictures else [parts.pipeline.vae]), *(() if reads else parts.text_encoders.values())]
 
 
 @contextmanager

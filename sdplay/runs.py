@@ -3,7 +3,8 @@
 <id>/config.yaml      the resolved config and versions; written once
      events.jsonl     append-only, the only source of status
      lock             held by the process that trains; the system frees it if that process dies
-     stop             exists when somebody asked the run to stop
+     stop             exists when somebody asked the run to stop; sample, save: for pictures or a checkpoint now
+     notes.json       what the user wrote about it, and the star; see sdplay/history.py
      samples/         <step>/<prompt>.png
      checkpoints/     <step>/
      out/             files for other programs
@@ -22,7 +23,7 @@ from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from threading import Lock
-from typing import BinaryIO
+from typing import BinaryIO, Literal
 
 import yaml
 from filelock import FileLock, Timeout
@@ -33,6 +34,7 @@ from sdplay.errors import RunError
 from sdplay.events import Event, Fold, RunState, StopRequested, read_event
 from sdplay.workspace import slug, write_atomically
 
+Request = Literal["sample", "save"]
 RUN_ID = re.compile(r"[0-9]{8}-[0-9]{6}-[a-z0-9-]{1,60}")
 
 
@@ -93,6 +95,18 @@ class Run:
     def stop_requested(self) -> bool:
         """Somebody asked."""
         return (self.folder / "stop").exists()
+
+    def request(self, what: Request) -> None:
+        """Ask the process that trains for sample pictures or a checkpoint after its next step."""
+        (self.folder / what).touch()
+
+    def take_request(self, what: Request) -> bool:
+        """Whether somebody asked; the next look says no."""
+        path = self.folder / what
+        if not path.exists():
+            return False
+        path.unlink(missing_ok=True)
+        return True
 
 
 class RunFollower:

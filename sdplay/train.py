@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
@@ -35,8 +35,10 @@ from sdplay.optimizers import Learner, learning_rate_at, open_groups, parameter_
 from sdplay.pace import Pace
 from sdplay.prior import Prior
 from sdplay.resting import idle_in_steps, resting
-from sdplay.results import draw_samples, write_results
+from sdplay.results import write_results
+from sdplay.rounds import SampleRounds
 
+MEMORY_EVERY = 25
 VALIDATION_TIMESTEPS = (0.1, 0.3, 0.5, 0.7, 0.9)
 
 
@@ -64,12 +66,13 @@ def train(job: Job, hooks: Hooks) -> None:
         if step == 0:
             for note in (*optimizers.notes(config), *losses.notes(config, material.objective)):
                 hooks.emit(Note(text=note))
-            _draw_samples(job, hooks, 0)
+            SampleRounds(job, hooks, material).draw(0)
         if config.gradient_checkpointing == "on":
             # With reentrant checkpointing frozen inputs would leave the adapters without gradients.
             job.parts.denoiser.enable_gradient_checkpointing(partial(torch.utils.checkpoint.checkpoint, use_reentrant=False))
         hooks.emit(Phase(name="training"))
-        with resting(job.parts, idle_in_steps(job.parts, trainable, config)):
+        idle = idle_in_steps(job.parts, trainable, config, sees_pictures=material.holes is not None)
+        with resting(job.parts, idle):
             step = _steps(job, hooks, material, trainable, learner, step=step)
             _finish(job, hooks, trainable, learner, step=step)
     finally:
@@ -80,6 +83,7 @@ def train(job: Job, hooks: Hooks) -> None:
 def _steps(job: Job, hooks: Hooks, material: Material, trainable: Trainable, learner: Learner, *, step: int) -> int:
     """To the last step, or until a stop is asked for; and what comes after each. Returns how many are done."""
     config, pace, watch = job.config, Pace(), MemoryWatch(hooks.emit)
+    rounds, validate = SampleRounds(job, hooks, material), partial(validation_loss, job, material, trainable)
     while step < config.steps and not hooks.stop_requested():
         started = time.perf_counter()
         rate = learning_rate_at(step, config)
@@ -89,8 +93,9 @@ def _steps(job: Job, hooks: Hooks, material: Material, trainable: Trainable, lea
         hooks.emit(Step(step=step, loss=loss, learning_rate=learner.rate_in_use(rate), seconds=seconds))
         if (warning := pace.after_step(seconds, card_memory(job.device))) is not None:
             hooks.emit(Note(text=warning))
-        _now_and_then(job, hooks, material, trainable, learner, step=step)
-        if step % config.checkpoint_every == 0 and step < config.steps:
+        _now_and_then(config, hooks, rounds, learner, validate, step=step)
+        wanted = hooks.requested("save")
+        if (wanted or step % config.checkpoint_every == 0) and step < config.steps:
             _save_checkpoint(job, hooks, trainable, learner, step=step)
         hooks.between_steps()
     return step
@@ -164,6 +169,9 @@ def _draw_batch(job: Job, material: Material, *, step: int, micro: int) -> tuple
     if config.caption_shuffle == "on":
         texts = _shuffled(texts, config, step_generator(config.seed, step, losses.TAGS + micro))
     drawn = replace(drawn, area=None if bucket.areas is None else bucket.areas[rows])
+    if material.holes is not None:
+        pictures = [bucket.pictures[row] for row in rows]
+        drawn = replace(drawn, hidden=material.holes.shown(pictures, tuple(drawn.x0.shape[2:]), step=step, micro=micro))
     shown = Batch(losses.varied(drawn, config, objective, step=step, micro=micro), texts)
     if material.prior is None or material.prior.latents is None:
         return shown, None
@@ -226,7 +234,10 @@ def conditioning_of(job: Job, material: Material, trainable: Trainable, texts: S
 
 def _predict(job: Job, objective: AnyObjective, drawn: Drawn, conditioning: Conditioning) -> Tensor:
     """(B, C, h, w) the denoiser's answer at x_t; `drawn` is on its device."""
-    x_t = drawn.noised(objective).contiguous(memory_format=torch.channels_last)
+    x_t = drawn.noised(objective)
+    if drawn.hidden is not None:
+        x_t = torch.cat([x_t, drawn.hidden], dim=1)
+    x_t = x_t.contiguous(memory_format=torch.channels_last)
     with autocast(job.parts.device) if job.config.mixed_precision == "auto" else nullcontext():
         return job.family.predict(job.parts, x_t, drawn.t, conditioning, drawn.geometry)
 
@@ -252,25 +263,23 @@ def validation_loss(job: Job, material: Material, trainable: Trainable) -> float
     return float(torch.cat(errors).mean())
 
 
-def _now_and_then(job: Job, hooks: Hooks, material: Material, trainable: Trainable, learner: Learner, *, step: int) -> None:
-    """Validate and draw when it is time to, with the weights that the run shows."""
-    config = job.config
+def _now_and_then(
+    config: TrainConfig, hooks: Hooks, rounds: SampleRounds, learner: Learner, validate: Callable[[], float | None], *, step: int
+) -> None:
+    """Validate and draw when it is time to or somebody wants it, with the weights that the run shows."""
     last = step == config.steps
     if config.validate_every and (step % config.validate_every == 0 or last):
         with learner.shown():
-            loss = validation_loss(job, material, trainable)
+            loss = validate()
         if loss is not None:
             hooks.emit(Validation(step=step, loss=loss))
-    if last or (config.sample_every and step % config.sample_every == 0):
+    wanted = hooks.requested("sample")
+    if last or wanted or (config.sample_every and step % config.sample_every == 0):
         with learner.shown():
-            _draw_samples(job, hooks, step)
+            rounds.draw(step)
         hooks.emit(Phase(name="training"))
-
-
-def _draw_samples(job: Job, hooks: Hooks, step: int) -> None:
-    if job.config.sample_prompts:
-        hooks.emit(Phase(name="sampling", total=len(job.config.sample_prompts)))
-        hooks.emit(draw_samples(job.run, job.config, job.parts, job.family, step=step))
+    if step % MEMORY_EVERY == 1 or last:
+        rounds.tell_memory(step)
 
 
 def _save_checkpoint(job: Job, hooks: Hooks, trainable: Trainable, learner: Learner, *, step: int) -> None:

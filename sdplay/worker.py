@@ -24,6 +24,7 @@ from sdplay.config import PriorConfig
 from sdplay.data import DatasetStore
 from sdplay.errors import Cancelled, RunError, SdplayError
 from sdplay.events import Failed, Phase, Submitted
+from sdplay.longer import lengthened
 from sdplay.methods import parse_train_config
 from sdplay.runs import Run, RunLog
 
@@ -101,7 +102,8 @@ class Worker:
             lock.acquire(timeout=LOCK_SECONDS)
         except Timeout:
             raise RunError(f"Run {run.id} is in another program's hands.", "Wait until that has ended.") from None
-        (run.folder / "stop").unlink(missing_ok=True)
+        for request in ("stop", "sample", "save"):
+            (run.folder / request).unlink(missing_ok=True)
         RunLog(run).append(Submitted(steps=steps))
         with self._wakeup:
             self._locks[run.id] = lock
@@ -218,7 +220,7 @@ class Worker:
         from sdplay.job import Hooks, Job
         from sdplay.methods import method
 
-        config = parse_train_config(run.settings)
+        config = lengthened(parse_train_config(run.settings), run.state().steps)
         class_dataset = config.prior_dataset if isinstance(config, PriorConfig) and config.prior == "dataset" else ""
         require_disk(run.folder, RUN_DISK_BYTES)
         log.append(Phase(name="loading the base model"))
@@ -240,6 +242,7 @@ class Worker:
             emit=log.append,
             stop_requested=lambda: self.closing or run.stop_requested,
             between_steps=lambda: self._serve_drawings_between_steps(config.base_model),
+            requested=run.take_request,
         )
         with explained_memory_errors("training"):
             train.train(job, hooks)

@@ -56,6 +56,16 @@ class Workspace:
         return self.root / "adapters"
 
     @property
+    def trash(self) -> Path:
+        """Deleted runs, which can be restored for some days."""
+        return self.root / "trash"
+
+    @property
+    def exports(self) -> Path:
+        """Files made for other programs, to be downloaded; may be deleted at any time."""
+        return self.root / "exports"
+
+    @property
     def cache(self) -> Path:
         """Latents and text embeddings by content; may be deleted at any time."""
         return self.root / "cache"

@@ -282,15 +282,21 @@ def test_each_schedule_is_diffusers_after_the_warm_up(schedule: str) -> None:
 
 
 @pytest.mark.trap(25)
-def test_schedules_count_changes_of_the_weights_not_micro_batches(engine: Engine, tiny_base: Path, pictures: Path) -> None:
-    """Also after a resume, as the rate depends on the step alone."""
+def test_schedules_count_changes_of_the_weights_not_micro_batches(
+    engine: Engine, tiny_base: Path, pictures: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The rate that is shown is the one that is used, however many micro-batches a step has."""
     settings = {**values(engine, tiny_base, pictures, steps=3, sample_prompts=[]), "lr_schedule": "polynomial"}
+    used: list[float] = []
+    step = Learner.step
+    monkeypatch.setattr(Learner, "step", lambda learner: (used.append(learner.optimizer.param_groups[0]["lr"]), step(learner)))
 
     plain, added_up = (
         [step.learning_rate for step in trained(engine, {**settings, "gradient_accumulation": count}).state().losses] for count in (1, 2)
     )
 
     assert plain == added_up == [1e-2, 1e-2, pytest.approx(1e-2 / 4)]
+    assert used == pytest.approx(plain + added_up)
 
 
 # ---- averages

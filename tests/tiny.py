@@ -61,6 +61,18 @@ def vae(**changes: object) -> AutoencoderKL:
     })  # fmt: skip
 
 
+def make_sd15(folder: Path) -> Path:
+    """SD 1.x at tiny size: 32 px, a few thousand weights."""
+    torch.manual_seed(0)
+    tokenizer = clip_tokenizer()
+    StableDiffusionPipeline(
+        text_encoder=CLIPTextModel(clip_config(tokenizer, num_hidden_layers=1)), unet=unet(), vae=vae(), tokenizer=tokenizer,
+        scheduler=DDIMScheduler(**SCHEDULE, clip_sample=False, set_alpha_to_one=False),
+        safety_checker=None, feature_extractor=None, requires_safety_checker=False,
+    ).save_pretrained(folder)  # fmt: skip
+    return folder
+
+
 def make_sd2(folder: Path) -> Path:
     """SD 2.x at tiny size: gelu, v-prediction, and a schedule that ends without any signal."""
     torch.manual_seed(2)

@@ -80,8 +80,8 @@ def do_check(arguments: argparse.Namespace) -> int:
 
 def do_train(arguments: argparse.Namespace) -> int:
     """Import pictures if asked, submit, and watch."""
-    if bool(arguments.images) == bool(arguments.dataset):
-        raise ConfigError("Say what to learn from.", "Give either --images PATH or --dataset ID.")
+    if bool(arguments.images) == bool(arguments.dataset) and (arguments.images or not arguments.like):
+        raise ConfigError("Say what to learn from.", "Give --images PATH, --dataset ID or --like RUN.")
     engine = _engine()
     values = train_values(arguments, engine)
     if arguments.images:
@@ -119,6 +119,15 @@ def do_resume(arguments: argparse.Namespace) -> int:
     return _report_end(engine, run_id, watch_run(engine, run_id, quiet=arguments.json), as_json=arguments.json)
 
 
+def do_continue(arguments: argparse.Namespace) -> int:
+    """Say what it means for the learning rate, go on, and watch."""
+    engine = _engine()
+    if not arguments.json:
+        print(engine.history.continuation(arguments.run, arguments.steps))
+    run_id = engine.continue_run(arguments.run, arguments.steps)
+    return _report_end(engine, run_id, watch_run(engine, run_id, quiet=arguments.json), as_json=arguments.json)
+
+
 def do_stop(arguments: argparse.Namespace) -> int:
     """Ask the process that trains to stop."""
     engine = _engine()
@@ -129,13 +138,8 @@ def do_stop(arguments: argparse.Namespace) -> int:
 
 def do_runs(arguments: argparse.Namespace) -> int:
     """One line per run."""
-    from sdplay.runs import list_runs
-
-    rows = []
-    for run in list_runs(open_workspace().runs):
-        state = run.state()
-        loss = state.losses[-1].loss if state.losses else None
-        rows.append({"id": run.id, "status": state.status, "step": state.step, "steps": state.steps, "loss": loss})
+    listed = _engine().history.rows()
+    rows = [{"id": row.id, "status": row.status, "step": row.step, "steps": row.steps, "loss": row.loss} for row in listed]
     if arguments.json:
         _print_json(rows)
         return 0

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from sdplay import __version__
 from sdplay.cli import commands as run
+from sdplay.cli.run_commands import add_run_commands
 from sdplay.config import GenerateConfig
 
 
@@ -32,13 +33,12 @@ def build_parser() -> argparse.ArgumentParser:
     check.add_argument("path", nargs="+")
     _add_train(command("train", run.do_train, "teach a base model your pictures", json_too=True))
     _add_plan(command("plan", run.do_plan, "the memory that a training would take on a card", json_too=True))
-    resume = command("resume", run.do_resume, "let a run go on from its newest checkpoint", json_too=True)
-    resume.add_argument("run")
-    stop = command("stop", run.do_stop, "stop a run; what it has learned is kept")
-    stop.add_argument("run")
+    command("resume", run.do_resume, "let a run go on from its newest checkpoint", json_too=True).add_argument("run")
+    _add_continue(command("continue", run.do_continue, "let a run that has ended go on for more steps", json_too=True))
+    command("stop", run.do_stop, "stop a run; what it has learned is kept").add_argument("run")
     command("runs", run.do_runs, "list all runs", json_too=True)
-    show = command("show", run.do_show, "everything about a run", json_too=True)
-    show.add_argument("run")
+    command("show", run.do_show, "everything about a run", json_too=True).add_argument("run")
+    add_run_commands(command)
     _add_generate(command("generate", run.do_generate, "draw pictures", json_too=True))
     _add_compare(command("compare", run.do_compare, "draw a grid: columns x prompts x seeds", json_too=True))
     command("bases", run.do_bases, "list the base models that are offered, with size and licence", json_too=True)
@@ -61,10 +61,16 @@ def build_parser() -> argparse.ArgumentParser:
 def _add_train(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--images", nargs="+", metavar="PATH", help="pictures: folder, files, zip, CSV, Hub data set id")
     parser.add_argument("--dataset", help="a data set's id, instead of --images")
+    parser.add_argument("--like", metavar="RUN", help="a run whose settings and data set to begin with")
     parser.add_argument("--token", help="trigger word")
     parser.add_argument("--class", dest="class_word", help="what kind of thing it is: dog, vase")
     parser.add_argument("--name", default="", help="name of the run")
     _add_settings(parser)
+
+
+def _add_continue(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("run")
+    parser.add_argument("--steps", type=int, required=True, help="how many more")
 
 
 def _add_plan(parser: argparse.ArgumentParser) -> None:

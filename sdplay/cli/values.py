@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 def train_values(arguments: argparse.Namespace, engine: Engine) -> dict[str, object]:
     """Preset, prompt set, file and --set, in this order; the later wins."""
     changes: dict[str, object] = {}
+    if getattr(arguments, "like", None):
+        changes.update(engine.history.settings(arguments.like))
     if arguments.config:
         changes.update(_read_config(arguments.config))
     named = {"dataset": arguments.dataset, "token": arguments.token, "class_word": arguments.class_word, "base_model": arguments.base}

@@ -52,6 +52,12 @@ class TrainConfig(Config):
         0.1, "Weight outside masks", "How much what the masks leave out still counts.", typical="0.1",
         risk="0: anything may grow there.", ge=0, le=1,
     )  # fmt: skip
+    inpaint_masks: Literal["auto", "random", "whole"] = setting(
+        "auto", "Inpainting masks",
+        "What an inpainting base sees hidden. auto: the pictures' own masks where they have some, else random shapes; random: shapes "
+        "always; whole: the whole picture always. Other bases see no masks.",
+        typical="auto",
+    )  # fmt: skip
     bucketing: Literal["off", "on"] = setting(
         "off", "Aspect-ratio buckets", "off: every picture is cut to a square. on: to the nearest of several shapes of equal area.",
         typical="on for photographs of different shapes",
@@ -178,6 +184,13 @@ class TrainConfig(Config):
     mixed_precision: Literal["auto", "off"] = setting(
         "auto", "Mixed precision", "auto: bfloat16 arithmetic on GPUs that have it, float32 elsewhere. Trained weights are float32 always."
     )
+
+    judge: Literal["auto", "base", "clip", "off"] = setting(
+        "auto", "Judge of samples",
+        "Scores each round of samples, to help choose a checkpoint. auto: CLIP and DINO if they are on this computer, else the base "
+        "itself. clip: downloads them (0.7 GB). off: no scores.",
+        typical="auto",
+    )  # fmt: skip
 
     @property
     def frozen_weights(self) -> Literal["auto", "float32", "bfloat16", "int8", "nf4"]:
