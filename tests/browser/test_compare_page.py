@@ -27,7 +27,7 @@ def draw(visit: Visit, *, axes: dict[str, str] | None = None, prompts: str = "do
         visit.page.click("#compare-axes button")
         for name, text in axes.items():
             visit.fill(f"compare-axis-{name}", text)
-    visit.wait_for_text("#compare-count", "pictures")
+    visit.wait_for_text("#compare-count", "picture")
     visit.page.wait_for_timeout(600)  # typing is taken in when it pauses
     before = link_of(visit)
     visit.page.click("#compare-draw")
