@@ -37,9 +37,13 @@ from sdplay.worker import Worker
 from sdplay.workspace import PRESETS, Workspace, slug
 
 if TYPE_CHECKING:
+    from sdplay.advice import Advice
     from sdplay.families import Family, Parts, TokenCount
     from sdplay.formats import Report
     from sdplay.plan import MemoryPlan, Precision
+
+NATIVE_SIZES = {"sd15": 512, "sd2": 768, "sdxl": 1024, "sd3": 1024}
+"""Of bases that are not here yet, px."""
 
 
 @dataclass(frozen=True)
@@ -255,6 +259,30 @@ class Engine:
         config = parse_train_config(values)
         chosen = precision or ("bfloat16" if computes_in_bfloat16(best_device()) else "float32")
         return memory_plan(hub.find_base(config.base_model), config, chosen)
+
+    def advise(self, dataset_id: str, *, base_model: str = hub.MINI, class_word: str = "") -> Advice:
+        """Settings that suit a data set, a base and this machine, with reasons. Raises SdplayError."""
+        from sdplay.advice import Facts, Place, advise
+        from sdplay.device import best_device, free_bytes
+
+        examples = self.dataset(dataset_id).examples
+        if not examples:
+            raise ConfigError("The data set has no pictures.", "Add at least one, better 10 to 20.")
+        offered = load_bases().get(base_model)
+        if not hub.is_here(base_model) and offered is None:
+            raise ConfigError(f"{base_model!r} is not on this computer yet, so nothing is known of it.", "Choose a preset by name.")
+        here = hub.is_here(base_model)
+        family = hub.find_base(base_model).family if here else str(offered.family if offered else "")
+        device = best_device()
+        free = free_bytes(device)
+        place = Place(
+            family=hub.MINI if base_model == hub.MINI else family,
+            size=self.base_size(base_model) if here else NATIVE_SIZES[family],
+            has_gpu=device.kind != "cpu",
+            free_gb=None if free is None else free / 1e9,
+            class_word=class_word,
+        )
+        return advise(Facts.of(examples), place)
 
     def has_base(self, base_model: str) -> bool:
         """Whether a base can be asked about without downloading it first."""

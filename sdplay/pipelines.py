@@ -17,6 +17,7 @@ from sdplay.diffusion.objective import Objective
 from sdplay.errors import Cancelled, ModelError
 from sdplay.families import DrawRequest, Parts
 from sdplay.quantized import quantize_layers
+from sdplay.remembered_texts import text_mark
 
 AT_ONCE_PX = 2**21
 """Pixels the autoencoder encodes at once: 8 pictures of 512 px, 2 of 1024 px, which take some GB in float32."""
@@ -45,6 +46,7 @@ def assemble(pipeline: Any, device: Device, *, source: str, denoiser: str, encod
     """Freeze a loaded pipeline and move it to the device. encoders: each text encoder's name and its tokenizer's."""
     network, vae = getattr(pipeline, denoiser), pipeline.vae
     text_encoders = {name: getattr(pipeline, name) for name in encoders}
+    tokenizers = {name: getattr(pipeline, tokenizer) for name, tokenizer in encoders.items()}
     for module in (network, vae, *text_encoders.values()):
         module.requires_grad_(False).eval()
     pipeline.to(device.torch_device)
@@ -53,7 +55,7 @@ def assemble(pipeline: Any, device: Device, *, source: str, denoiser: str, encod
         pipeline=pipeline,
         denoiser=network,
         text_encoders=text_encoders,
-        tokenizers={name: getattr(pipeline, tokenizer) for name, tokenizer in encoders.items()},
+        tokenizers=tokenizers,
         device=device.torch_device,
         size=network.config.sample_size * pipeline.vae_scale_factor,
         size_multiple=size_multiple,
@@ -61,6 +63,7 @@ def assemble(pipeline: Any, device: Device, *, source: str, denoiser: str, encod
         latent_channels=vae.config.latent_channels,
         source=source,
         fingerprint=fingerprint(vae, *text_encoders.values()),
+        text_mark=text_mark(text_encoders, tokenizers),
     )
 
 

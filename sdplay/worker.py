@@ -15,12 +15,12 @@ from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Generic, Literal, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from filelock import FileLock, Timeout
 
 from sdplay import hub
-from sdplay.config import PriorConfig
+from sdplay.config import FrozenWeights, PriorConfig
 from sdplay.data import DatasetStore
 from sdplay.errors import Cancelled, RunError, SdplayError
 from sdplay.events import Failed, Phase, Submitted
@@ -37,7 +37,6 @@ MAX_WAITING_RUNS = 20
 LOCK_SECONDS = 2.0
 RUN_DISK_BYTES = 200 * 2**20
 Result = TypeVar("Result")
-FrozenWeights = Literal["auto", "float32", "bfloat16", "int8", "nf4"]
 
 
 @dataclass

@@ -18,6 +18,8 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
+from sdplay.quantized import QuantizedConv2d, QuantizedLinear
+
 Pair = tuple[int, int]
 
 
@@ -110,6 +112,7 @@ def is_plain(layer: nn.Module, name: str) -> bool:
     )
     return (
         common
+        and not isinstance(base, QuantizedLinear | QuantizedConv2d)
         and type(layer) in (Linear, Conv2d)
         and name in layer.lora_A
         and name not in layer.lora_magnitude_vector

@@ -15,6 +15,7 @@ import yaml
 
 from sdplay.cli.values import axis_text, composed, train_values
 from sdplay.errors import ConfigError, SdplayError
+from sdplay.presets import AUTO
 from sdplay.progress import watch_comparison, watch_run
 from sdplay.ui.views.text import megabytes
 from sdplay.workspace import open_workspace
@@ -83,12 +84,14 @@ def do_train(arguments: argparse.Namespace) -> int:
     if bool(arguments.images) == bool(arguments.dataset) and (arguments.images or not arguments.like):
         raise ConfigError("Say what to learn from.", "Give --images PATH, --dataset ID or --like RUN.")
     engine = _engine()
-    values = train_values(arguments, engine)
+    values = train_values(arguments, engine) if arguments.preset != AUTO else {}
+    dataset_id = arguments.dataset or ""
     if arguments.images:
         dataset = engine.datasets.create(arguments.images, name=arguments.name)
         for entry in dataset.skipped:
             print(f"skipped {entry.name}: {entry.reason}", file=sys.stderr)
-        values["dataset"] = dataset.id
+        dataset_id = dataset.id
+    values = {**(values or train_values(arguments, engine, dataset_id)), "dataset": dataset_id}
     class_folder = Path(str(values.get("prior_dataset") or "")).expanduser()
     if class_folder.name and class_folder.is_dir():
         values["prior_dataset"] = engine.datasets.create([class_folder]).id
@@ -108,7 +111,25 @@ def do_plan(arguments: argparse.Namespace) -> int:
     if arguments.json:
         _print_json({**asdict(plan), "total": plan.total, "free": free})
     else:
-        print(plan.sentence, *([] if free is None else [plan.verdict(free)]), sep="\n")
+        print(plan.sentence, plan.disk.sentence, *([] if free is None else [plan.verdict(free)]), sep="\n")
+    return 0
+
+
+def do_advise(arguments: argparse.Namespace) -> int:
+    """Import the pictures, say what suits them and why, and forget them again."""
+    engine = _engine()
+    dataset = engine.datasets.create(arguments.path)
+    try:
+        advice = engine.advise(dataset.id, base_model=arguments.base, class_word=arguments.class_word)
+    finally:
+        engine.datasets.delete(dataset.id)
+    if arguments.json:
+        reasons = [{"about": reason.about, "text": reason.text} for reason in advice.reasons]
+        _print_json({"kind": advice.kind, "prompts": advice.prompt_set, "config": dict(advice.values), "reasons": reasons})
+        return 0
+    for reason in advice.reasons:
+        print(f"{reason.about}: {reason.text}")
+    print("As settings: " + " ".join(f"--set {key}={value}" for key, value in advice.values.items()))
     return 0
 
 

@@ -31,6 +31,7 @@ def build_parser() -> argparse.ArgumentParser:
     demo.add_argument("--preset", default=run.DEMO_PRESET, help=f"training preset (default: {run.DEMO_PRESET})")
     check = command("check", run.do_check, "say what training would see of a folder, zip or other source", json_too=True)
     check.add_argument("path", nargs="+")
+    _add_advise(command("advise", run.do_advise, "settings that suit your pictures and this machine, with reasons", json_too=True))
     _add_train(command("train", run.do_train, "teach a base model your pictures", json_too=True))
     _add_plan(command("plan", run.do_plan, "the memory that a training would take on a card", json_too=True))
     command("resume", run.do_resume, "let a run go on from its newest checkpoint", json_too=True).add_argument("run")
@@ -58,6 +59,12 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _add_advise(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("path", nargs="+", help="folder, files, zip, CSV, Hub data set id")
+    parser.add_argument("--base", default="mini", help="base model (default: mini)")
+    parser.add_argument("--class", dest="class_word", default="", help="what kind of thing it is, if it is one: dog, vase")
+
+
 def _add_train(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--images", nargs="+", metavar="PATH", help="pictures: folder, files, zip, CSV, Hub data set id")
     parser.add_argument("--dataset", help="a data set's id, instead of --images")
@@ -80,7 +87,7 @@ def _add_plan(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_settings(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--preset", default="style", help="training preset, such as quick, style, subject, sd15 (default: style)")
+    parser.add_argument("--preset", default="style", help="training preset, such as auto, quick, style, subject, sd15 (default: style)")
     parser.add_argument("--prompts", metavar="SET", help="prompt set (default: the preset's own)")
     parser.add_argument("--config", type=Path, metavar="FILE", help="YAML file of settings")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="settings", help="one setting; may be repeated")

@@ -9,6 +9,8 @@ from pydantic import Field
 from sdplay.config.settings import Config, Text, setting
 from sdplay.errors import ConfigError
 
+FrozenWeights = Literal["auto", "float32", "bfloat16", "int8", "nf4"]
+
 
 class TrainConfig(Config):
     """What every training method can be told. A method's own config adds to it and fixes `method`."""
@@ -175,7 +177,7 @@ class TrainConfig(Config):
     checkpoint_every: int = setting(
         50, "Checkpoint every", "Steps between two checkpoints. A killed run goes on from the last one.", typical="50 to 250", ge=1, le=5000
     )
-    base_precision: Literal["auto", "float32", "bfloat16", "int8", "nf4"] = setting(
+    base_precision: FrozenWeights = setting(
         "auto", "Base kept in",
         "Number format of the frozen weights. auto: bfloat16 on GPUs that have it, float32 elsewhere and where every weight learns. "
         "int8 and nf4 take a half and a quarter of bfloat16's memory, and some time.",
@@ -193,7 +195,7 @@ class TrainConfig(Config):
     )  # fmt: skip
 
     @property
-    def frozen_weights(self) -> Literal["auto", "float32", "bfloat16", "int8", "nf4"]:
+    def frozen_weights(self) -> FrozenWeights:
         """In what the base is kept: a full fine-tune starts from its weights as they are on disk."""
         return "float32" if self.base_precision == "auto" and self.method == "dreambooth" else self.base_precision
 

@@ -55,6 +55,10 @@ class Parts:
     """What is off the device for now, see sdplay/resting.py."""
     grey_latents: dict[tuple[int, int], Tensor] = field(default_factory=dict)
     """By latent height and width, what an inpainting base sees of a hidden picture; filled as sizes are met."""
+    text_mark: tuple[object, ...] = ()
+    """What tells that the text encoders are as they were loaded, see sdplay/remembered_texts.py."""
+    known_texts: dict[Any, Conditioning] = field(default_factory=dict)
+    """Texts that the base alone has read for drawing."""
 
     @property
     def clip_encoders(self) -> dict[str, nn.Module]:

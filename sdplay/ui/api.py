@@ -15,6 +15,7 @@ from sdplay.data import report
 from sdplay.engine import Engine
 from sdplay.errors import ConfigError
 from sdplay.presets import compose_training, training_preset
+from sdplay.ui import api_runs as runs
 from sdplay.ui.access import Access
 from sdplay.ui.errors import friendly
 from sdplay.ui.files import file_url
@@ -32,6 +33,9 @@ def add_endpoints(engine: Engine, access: Access) -> None:
     asking: tuple[Callable[..., Any], ...] = (dataset_report, train_status, train_stop, runs_list, compare_status)
     for function in starting:
         api(friendly(checked(function), engine, access), api_name=function.__name__, concurrency_limit=None)
+    asking += (runs.run_ask, runs.run_continue, runs.run_best, runs.run_note, runs.run_delete, runs.run_restore, runs.run_report)
+    asking += (runs.adapters_list,)
+    api(friendly(checked(runs.adapter_fetch), engine), api_name="adapter_fetch", concurrency_limit=2, concurrency_id="hub")
     for function in asking:
         api(friendly(checked(function), engine), api_name=function.__name__, concurrency_limit=None)
 
@@ -174,19 +178,20 @@ def runs_list(engine: Engine) -> list[dict[str, Any]]:
     """List every run, newest first.
 
     Returns:
-        id, status, step, steps, loss and checkpoints of each.
+        id, status, step, steps, loss, checkpoints, note and star of each.
     """
-    listed = ((run, engine.state(run)) for run in engine.runs())
     return [
         {
-            "id": run.id,
-            "status": state.status,
-            "step": state.step,
-            "steps": state.steps,
-            "loss": state.losses[-1].loss if state.losses else None,
-            "checkpoints": list(state.checkpoints),
+            "id": row.id,
+            "status": row.status,
+            "step": row.step,
+            "steps": row.steps,
+            "loss": row.loss,
+            "checkpoints": list(row.checkpoints),
+            "note": row.note,
+            "star": row.star,
         }
-        for run, state in listed
+        for row in engine.history.rows()
     ]
 
 

@@ -16,7 +16,7 @@ from fastapi import FastAPI, Request
 from gradio.context import Context
 
 from sdplay.engine import Engine
-from sdplay.errors import RunError, SdplayError
+from sdplay.errors import ConfigError, RunError, SdplayError
 from sdplay.hub import MINI
 from sdplay.presets import training_preset
 from sdplay.ui import api
@@ -27,9 +27,12 @@ from sdplay.ui.forms import Control
 from sdplay.ui.html import html_block, only_news
 from sdplay.ui.tabs import compare as compare_tab
 from sdplay.ui.tabs import dataset as dataset_tab
+from sdplay.ui.tabs import library as library_tab
+from sdplay.ui.tabs import live as live_tab
 from sdplay.ui.tabs import prompts as prompts_tab
 from sdplay.ui.tabs import runs as runs_tab
 from sdplay.ui.tabs import train as train_tab
+from sdplay.ui.tabs.clone import clone_settings
 from sdplay.ui.tabs.events import quick, silent
 from sdplay.ui.theme import head, theme
 from sdplay.ui.views.run import run_bar
@@ -53,6 +56,7 @@ class Page:
     train: train_tab.TrainTab
     compare: compare_tab.CompareTab
     runs: runs_tab.RunsTab
+    library: library_tab.LibraryTab
     base: gr.Dropdown
 
     @property
@@ -78,6 +82,7 @@ def build(engine: Engine, access: Access | None = None) -> gr.Blocks:
         opened = _create_bar(engine, given, timer)
         page = _create_tabs(engine, given, timer)
         _wire_tabs(engine, page, opened)
+        _wire_runs(engine, page)
         bucketing = page.train.form.controls["bucketing"]
         dataset_tab.wire_dataset_tab(engine, given, page.dataset, page.base, token=page.prompts.token, bucketing=bucketing)
         _keep_form(engine, page)
@@ -119,7 +124,7 @@ def _create_bar(engine: Engine, access: Access, timer: gr.Timer) -> tuple[gr.But
         stop = gr.Button("Stop", size="sm", min_width=60, variant="stop", interactive=False, elem_id="run-bar-stop")
     outputs = [header, bar, open_run, stop, active, seen]
     timer.tick(friendly(watch_bar, engine, access.base_model), seen, outputs, **silent())
-    stop.click(friendly(train_tab.stop_run, engine), active, None, **quick())
+    stop.click(friendly(live_tab.stop_run, engine), active, None, **quick())
     return open_run, active
 
 
@@ -139,10 +144,13 @@ def _create_tabs(engine: Engine, access: Access, timer: gr.Timer) -> Page:
             train = train_tab.create_train_tab(engine, access, dataset.picker, prompts, base, timer)
         with gr.Tab("4 Compare", id="compare", elem_id="tab-compare") as opened:
             compare = compare_tab.create_compare_tab(engine, access, [prompts.token, prompts.class_word], timer)
-        with gr.Tab("5 Runs", id="runs", elem_id="tab-runs"):
-            runs = runs_tab.create_runs_tab(engine, timer)
+        with gr.Tab("5 Runs", id="runs", elem_id="tab-runs"), gr.Tabs(elem_id="runs-tabs"):
+            with gr.Tab("History", id="history", elem_id="tab-history"):
+                runs = runs_tab.create_runs_tab(engine, access, timer)
+            with gr.Tab("Models", id="models", elem_id="tab-models"):
+                library = library_tab.create_library_tab(engine, access, timer)
     opened.select(lambda: gr.update(choices=compare_tab.column_choices(engine)), None, compare.adder, **silent())
-    return Page(tabs, dataset, prompts, train, compare, runs, base)
+    return Page(tabs, dataset, prompts, train, compare, runs, library, base)
 
 
 def _wire_tabs(engine: Engine, page: Page, opened: tuple[gr.Button, gr.State]) -> None:
@@ -158,6 +166,26 @@ def _wire_tabs(engine: Engine, page: Page, opened: tuple[gr.Button, gr.State]) -
         compare.click(friendly(compare_tab.prefill, engine), run, page.compare.prefilled, **quick()).success(
             lambda: gr.Tabs(selected="compare"), None, page.tabs, **silent()
         )
+
+
+def _wire_runs(engine: Engine, page: Page) -> None:
+    """What a past run or a mix of adapters does to Train and Compare."""
+    train, runs, library, compare = page.train, page.runs, page.library, page.compare
+    filled = [page.tabs, page.dataset.picker, page.base, *page.prompts.words, train.name, *train.form.inputs]
+    names = tuple(train.form.controls)
+    for button, run in ((train.watch.clone, train.run), (runs.clone, runs.picker)):
+        button.click(friendly(clone_settings, engine, names), run, filled, **quick())
+    runs.open.click(lambda run_id: (run_id, gr.Tabs(selected="train")), runs.picker, [train.run, page.tabs], **silent())
+    library.compare.click(
+        friendly(compare_mix), [library.column, library.base], [compare.columns, compare.base, page.tabs], **quick()
+    )  # fmt: skip
+
+
+def compare_mix(column: str, base_model: str) -> tuple[str, str, Any]:
+    """The mix as the column beside the base."""
+    if not column:
+        raise ConfigError("There is no mix.", "Choose an adapter first.")
+    return compare_tab.chips([column]), base_model, gr.Tabs(selected="compare")
 
 
 def _keep_form(engine: Engine, page: Page) -> None:
@@ -204,9 +232,9 @@ def take_sample(engine: Engine, names: Sequence[str], event: gr.EventData) -> li
 
 def watch_bar(engine: Engine, base_model: str, seen: Mapping[str, str]) -> list[Any]:
     """The one run that goes on, the same on every tab and in every browser."""
-    run = engine.active_run()
-    row = train_tab.row_of(engine, run) if run else None
-    waiting = sum(1 for other in engine.runs() if not engine.state(other).ended) - 1
+    active = engine.history.active()
+    row = live_tab.find_run(engine, active[0].id) if active else None
+    waiting = len(active) - 1
     bar = run_bar(row, max(0, waiting))
     header = header_html(base_model, engine.device_label)
     can_stop = bool(row and row.state.status in ("queued", "running"))
@@ -237,10 +265,10 @@ def header_html(base_model: str, device: str) -> str:
 
 def _run_picker(engine: Engine, run_id: str) -> Any:  # noqa: ANN401  an update of Gradio's
     try:
-        return train_tab.run_picker(engine, engine.run(run_id).id if run_id else "")
+        return live_tab.run_picker(engine, engine.run(run_id).id if run_id else "")
     except RunError:
         gr.Warning(f"There is no run {run_id[:60]!r}. Its link is wrong, or it was deleted.")
-        return train_tab.run_picker(engine)
+        return live_tab.run_picker(engine)
 
 
 def _is_visitor(app: FastAPI, request: Request) -> bool:

@@ -37,6 +37,8 @@ _NAMES = {
     "gallery": re.compile(rf"{_PART}\.png"),
     "runs": re.compile(rf"samples/[0-9]{{1,9}}/{_PART}\.png|out/{_PART}\.safetensors"),
     "comparisons": re.compile(rf"cells/{_PART}\.png|blind/[0-9a-f]{{20}}\.png|grid\.png|index\.html|cells\.zip"),
+    "exports": re.compile(rf"{_PART}\.(safetensors|zip)"),
+    "adapters": re.compile(r"[a-z0-9][a-z0-9-]{0,60}\.png"),
     "pictures": re.compile(rf"{_PART}\.png"),
 }
 _FOREVER = "private, max-age=31536000, immutable"
@@ -92,8 +94,17 @@ def _folders(engine: Engine) -> dict[str, Callable[[str], Path]]:
         "gallery": lambda item: GALLERY,
         "runs": run_folder,
         "comparisons": engine.comparison_folder,
+        "exports": lambda item: engine.workspace.exports / _plain_name(item),
+        "adapters": lambda item: engine.workspace.adapters,
         "pictures": lambda item: engine.workspace.pictures,
     }
+
+
+def _plain_name(item: str) -> str:
+    """A folder's name. Raises KeyError for anything else."""
+    if not re.fullmatch(_PART, item):
+        raise KeyError(item)
+    return item
 
 
 def _response(path: Path, width: int) -> Response:

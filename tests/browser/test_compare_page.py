@@ -29,16 +29,8 @@ def draw(visit: Visit, *, axes: dict[str, str] | None = None, prompts: str = "do
             visit.fill(f"compare-axis-{name}", text)
     visit.wait_for_text("#compare-count", "picture")
     visit.page.wait_for_timeout(600)  # typing is taken in when it pauses
-    before = link_of(visit)
-    visit.page.click("#compare-draw")
-    visit.page.wait_for_function("before => (document.querySelector('#compare-grid .sdv-link')?.value || '') !== before", arg=before)
-    visit.wait_for_text("#compare-progress", "Done")
-    return link_of(visit).split("compare=")[1].split("&")[0]
-
-
-def link_of(visit: Visit) -> str:
-    field = visit.page.locator("#compare-grid .sdv-link")
-    return field.input_value() if field.count() else ""
+    visit.draw_grid()
+    return visit.grid_link().split("compare=")[1].split("&")[0]
 
 
 def show(visit: Visit, view: str) -> None:
@@ -146,7 +138,7 @@ def test_a_link_brings_the_view_and_its_cells_back(visit: Visit, visitors) -> No
     show(visit, "slider")
     visit.page.select_option("#compare-grid [aria-label='Seed of A']", label="seed 2")
 
-    other = visitors(link_of(visit).removeprefix(visit.address))
+    other = visitors(visit.grid_link().removeprefix(visit.address))
 
     other.page.wait_for_selector("#compare-grid [data-view=slider][aria-selected=true]")
     assert other.page.inner_text("#compare-grid [data-caption=a]") == visit.page.inner_text("#compare-grid [data-caption=a]")
@@ -215,7 +207,7 @@ def test_no_view_scrolls_the_page_sideways_on_a_phone(visitors, view: str) -> No
 
 
 def test_a_blind_test_is_taken_by_key_survives_a_reload_and_ends_with_names(visit: Visit) -> None:
-    start_run(visit, steps=4, name="blind-job")
+    start_run(visit, steps=12, name="blind-job")
     visit.wait_for_text("#train-status", "finished")
     visit.page.click("#train-compare")
     visit.wait_for_text("#compare-count", "columns")
@@ -231,7 +223,7 @@ def test_a_blind_test_is_taken_by_key_survives_a_reload_and_ends_with_names(visi
         page.keyboard.press(key)
     visit.wait_for_text("#compare-grid .sdv-count", "Pair 4 of")
     page.wait_for_timeout(1500)
-    visit.open(f"?compare={link_of(visit).split('compare=')[1].split('&')[0]}&view=blind")
+    visit.open(f"?compare={visit.grid_link().split('compare=')[1].split('&')[0]}&view=blind")
     visit.wait_for_text("#compare-grid .sdv-count", "Pair 4 of")
     page.click("#compare-grid >> text=Show the names")
 
@@ -249,7 +241,7 @@ def test_a_link_works_after_a_restart(chromium, tiny_base: Path, tmp_path: Path)
         visit.open()
         draw(visit)
         show(visit, "flicker")
-        query = link_of(visit).removeprefix(address)
+        query = visit.grid_link().removeprefix(address)
         visit.page.close()
 
     with serving(tmp_path, tiny_base) as address:

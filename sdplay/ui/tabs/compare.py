@@ -151,13 +151,18 @@ def _create_result(engine: Engine, tab: CompareTab, buttons: Sequence[gr.Button]
 def column_choices(engine: Engine) -> list[tuple[str, str]]:
     """(label, column) for every run that has learned something, for its checkpoints, and for the files that were brought."""
     choices = []
-    for run in engine.runs():
-        steps = engine.state(run).checkpoints
+    for run in engine.history.rows():
+        steps = run.checkpoints
         if steps:
             choices.append((short_name(run.id), run.id))
             choices += [(f"{short_name(run.id)} at step {step}", f"{run.id}@{step}") for step in steps]
     files = sorted(engine.workspace.adapters.glob("*.safetensors"))
     return choices + [(path.name, path.name) for path in files]
+
+
+def chips(columns: Sequence[str]) -> str:
+    """The value that shows columns as chips beside the base."""
+    return json.dumps([column for column in columns if column != BASE])
 
 
 def columns_of(text: str | None) -> list[str]:
@@ -176,7 +181,7 @@ def add_column(columns: str, wanted: str | None) -> tuple[Any, None]:
         return gr.skip(), None
     if wanted.strip() in (*listed, BASE):
         raise ConfigError(f"The column {wanted.strip()} is there already.", "Choose another, or change its strength.")
-    return json.dumps([*listed, wanted.strip()]), None
+    return chips([*listed, wanted.strip()]), None
 
 
 def asked_values(names: Sequence[str], columns: str, *given: Any) -> dict[str, Any]:  # noqa: ANN401  whatever the controls hold
@@ -231,7 +236,7 @@ def fill_prompts(engine: Engine, name: str, columns: str, token: str, class_word
 def take_file(engine: Engine, names: Sequence[str], path: str, columns: str) -> list[Any]:
     """A brought adapter is kept and becomes a column; a brought picture gives its settings back."""
     if Path(path).suffix.lower() != ".png":
-        added = json.dumps([*columns_of(columns), engine.add_adapter(Path(path))])
+        added = chips([*columns_of(columns), engine.add_adapter(Path(path))])
         return [added, *[gr.skip()] * (3 + len(names) + len(axes())), None]
     settings = png_settings.read(Path(path))
     if settings is None:
@@ -258,7 +263,7 @@ def fill_form(names: Sequence[str], settings: Mapping[str, Any]) -> list[Any]:
     strength = settings.get("adapter_strength", 1)
     more = [f"{strength:g}" if name == "strength" and isinstance(strength, int | float) and strength != 1 else "" for name in axes()]
     return [
-        json.dumps(columns) if isinstance(column, str) else gr.skip(),
+        chips(columns) if isinstance(column, str) else gr.skip(),
         prompt.replace("\n", " ")[:1000] if isinstance(prompt, str) else gr.skip(),
         str(seed) if isinstance(seed, int) else gr.skip(),
         base if isinstance(base, str) else gr.skip(),
@@ -279,7 +284,7 @@ def prefill(engine: Engine, run_id: str | None) -> tuple[Any, ...]:
     words = templates.Values(token=str(settings["token"]), class_word=str(settings["class_word"]), style=str(settings["token"]))
     sample_prompts = settings["sample_prompts"] if isinstance(settings["sample_prompts"], list) else []
     prompts = [templates.expand_one(str(prompt), words, 0) for prompt in sample_prompts[:MOST_PREFILLED]]
-    return json.dumps([*half_way, run.id]), "\n".join(prompts), str(settings["base_model"])
+    return chips([*half_way, run.id]), "\n".join(prompts), str(settings["base_model"])
 
 
 def comparison_picker(engine: Engine, wanted: str = "") -> str:
