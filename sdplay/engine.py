@@ -15,26 +15,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from filelock import FileLock
-
 from sdplay import hub, templates
 from sdplay.asked import Asked, Drawn, draw_asked, draw_frames, given
 from sdplay.bases import OfferedBase, load_bases
 from sdplay.columns import Column, parse_column
-from sdplay.compare import (
-    Comparison,
-    Drawing,
-    create_comparison,
-    draw_comparison,
-    hold_comparison,
-    list_comparisons,
-    open_comparison,
-    set_status,
-)
-from sdplay.config import AnimateConfig, CompareConfig, DrawConfig, GenerateConfig, TrainConfig, WordsConfig, parse
+from sdplay.compare import Comparison
+from sdplay.comparisons import Comparisons
+from sdplay.config import AnimateConfig, DrawConfig, GenerateConfig, TrainConfig, WordsConfig, parse
 from sdplay.data import Dataset, DatasetStore
 from sdplay.door import check_before_a_run
-from sdplay.errors import Cancelled, ConfigError, DataError, RunError
+from sdplay.errors import ConfigError, DataError, RunError
 from sdplay.estimate import Estimate, hardware_named
 from sdplay.estimates import Estimates
 from sdplay.events import RunState
@@ -64,7 +54,6 @@ if TYPE_CHECKING:
 
 NATIVE_SIZES = {"sd15": 512, "sd2": 768, "sdxl": 1024, "sd3": 1024}
 """Of bases that are not here yet, px."""
-MAX_CELLS = 400
 Result = TypeVar("Result")
 
 
@@ -79,8 +68,8 @@ class Engine:
         self.styles = StyleLibrary(self)
         self._worker = Worker(self.datasets, workspace.cache)
         self._estimates = Estimates(self._worker.train)
+        self.grids = Comparisons(workspace, self._worker)
         self.picture_jobs = PictureJobs(self.datasets, self._worker)
-        self._cancelled: set[str] = set()
         self._followers: dict[str, RunFollower] = {}
         self._making_samples = threading.Lock()
         self.history = History(workspace, self.state)
@@ -265,35 +254,23 @@ class Engine:
 
     def compare(self, values: Mapping[str, object]) -> str:
         """Queue a comparison grid; `values` are CompareConfig's. Returns its id. Raises SdplayError; then nothing was written."""
-        config = parse(CompareConfig, values)
-        if config.num_cells > MAX_CELLS:
-            raise ConfigError(
-                f"The grid has {config.num_cells} pictures; {MAX_CELLS} are the most.", "Take fewer columns, prompts or seeds."
-            )
-        columns = [parse_column(text, self.workspace) for text in config.columns]
-        if len({column.label for column in columns}) < len(columns):
-            raise ConfigError("A column is there twice.", "Take one of them away.")
-        comparison = create_comparison(self.workspace.comparisons, config, columns)
-        lock = hold_comparison(self.workspace.comparisons, comparison.id)
-        outcome = self._worker.draw(config.base_model, lambda parts, family: self._draw_comparison(comparison, columns, parts, family))
-        outcome.add_done_callback(lambda done: self._end_comparison(comparison.id, lock, done))
-        return comparison.id
+        return self.grids.start(values)
 
     def comparison(self, comparison_id: str) -> Comparison:
         """A comparison as it is now; one that no process draws any more is failed. Raises RunError."""
-        return open_comparison(self.workspace.comparisons, comparison_id)
+        return self.grids.open(comparison_id)
 
     def comparisons(self) -> list[str]:
         """Ids of all comparisons, newest first."""
-        return list_comparisons(self.workspace.comparisons)
+        return self.grids.list()
 
     def comparison_folder(self, comparison_id: str) -> Path:
         """Where a comparison's files are. Raises RunError."""
-        return self.workspace.comparisons / self.comparison(comparison_id).id
+        return self.grids.folder(comparison_id)
 
     def cancel_comparison(self, comparison_id: str) -> None:
         """Stop drawing; finished cells stay."""
-        self._cancelled.add(self.comparison(comparison_id).id)
+        self.grids.cancel(comparison_id)
 
     def count_tokens(self, base_model: str, texts: Sequence[str]) -> list[TokenCount]:
         """How a base reads texts. Raises ModelError."""
@@ -464,24 +441,6 @@ class Engine:
             family = hub.find_base(str(run.settings["base_model"])).family
             adapter = replace(adapter, family=family, facts={**adapter.facts, **facts})
         write_adapter(target, adapter, layout)
-
-    def _draw_comparison(self, comparison: Comparison, columns: Sequence[Column], parts: Parts, family: Family) -> Comparison:
-        drawing = Drawing(
-            folder=self.workspace.comparisons / comparison.id,
-            columns=columns,
-            parts=parts,
-            family=family,
-            cancelled=lambda: comparison.id in self._cancelled or self._worker.closing,
-        )
-        return draw_comparison(comparison, drawing)
-
-    def _end_comparison(self, comparison_id: str, lock: FileLock, outcome: Future[Comparison]) -> None:
-        error = outcome.exception()
-        if error is not None:
-            comparison = open_comparison(self.workspace.comparisons, comparison_id)
-            status = "cancelled" if isinstance(error, Cancelled) else "failed"
-            set_status(self.workspace.comparisons, comparison, status, str(error))
-        lock.release()
 
 
 def check_train_config(config: TrainConfig) -> None:

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 
 import yaml
 
-from sdplay.cli.drawing import animate_values, drawing_values, generate_values, listed
-from sdplay.cli.values import composed, train_values
+from sdplay.cli.drawing import animate_values, drawing_values, generate_values
+from sdplay.cli.values import axis_text, composed, train_values
 from sdplay.errors import ConfigError, SdplayError
 from sdplay.presets import AUTO
 from sdplay.progress import watch_comparison, watch_run
@@ -237,6 +237,7 @@ def do_animate(arguments: argparse.Namespace) -> int:
 
 def do_compare(arguments: argparse.Namespace) -> int:
     """Draw a grid, print its folder."""
+    from sdplay.axes import parse_axes, parse_numbers
     from sdplay.prompt_sets import prompts_from
 
     engine = _engine()
@@ -244,8 +245,9 @@ def do_compare(arguments: argparse.Namespace) -> int:
         "base_model": arguments.base,
         "columns": [column for column in arguments.columns.split(",") if column.strip()],
         "prompts": prompts_from(arguments.prompts),
-        "seeds": listed(arguments.seeds),
+        "seeds": parse_numbers(arguments.seeds, "Seeds", whole=True),
         "drawing": drawing_values(arguments),
+        "axes": parse_axes(dict(axis_text(text) for text in arguments.axis)),
     }
     comparison_id = engine.compare(values)
     folder = _finished_comparison(engine, comparison_id, arguments.out, quiet=arguments.json)
@@ -355,6 +357,8 @@ def _finished_comparison(engine: Engine, comparison_id: str, out: Path | None, *
     comparison = watch_comparison(engine, comparison_id, quiet=quiet)
     if comparison.status != "finished":
         raise SdplayError(comparison.message or f"The comparison is {comparison.status}.")
+    if comparison.message:
+        print(comparison.message, file=sys.stderr)
     folder = engine.comparison_folder(comparison_id)
     if out is None:
         return folder

@@ -112,6 +112,8 @@ def _add_drawing_commands(command: Add) -> None:
 def _add_compare(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--columns", required=True, help="base,RUN@50,RUN,FILE:0.8 ...")
     parser.add_argument("--prompts", required=True, nargs="+", metavar="FILE|TEXT", help="prompts, or files with one on each line")
-    parser.add_argument("--seeds", default="1", help="1,2,3 (default: 1)")
+    parser.add_argument("--seeds", default="1", help="1,2,3 or 1..8 (default: 1)")
+    what = "what else changes: strength=0.2..1:0.2, checkpoint=50,100, style=-|ink"
+    parser.add_argument("--axis", action="append", default=[], metavar="NAME=VALUES", help=what)
     parser.add_argument("-o", "--out", type=Path, help="copy the comparison into this folder")
     add_drawing(parser)

@@ -48,6 +48,14 @@ def composed(preset_name: str, prompt_set_name: str | None, changes: Mapping[str
     return compose_training(preset, engine.prompt_set(chosen), changes)
 
 
+def axis_text(text: str) -> tuple[str, str]:
+    """`strength=0.2..1:0.2` as name and values. Raises ConfigError."""
+    name, equals, values = text.partition("=")
+    if not equals:
+        raise ConfigError(f"--axis {text!r} is not NAME=VALUES.", "Write it like --axis strength=0.2..1:0.2.")
+    return name.strip(), values
+
+
 def _read_config(path: Path) -> dict[str, object]:
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))

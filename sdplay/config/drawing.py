@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints, model_validator
@@ -91,16 +92,19 @@ class CompareConfig(Config):
         "Columns",
         "base, RUN, RUN@STEP or FILE, each with :STRENGTH if wanted; + mixes several.",
         min_length=1,
-        max_length=12,
+        max_length=24,
     )
     prompts: tuple[Prompt, ...] = setting((), "Prompts", "One row each.", min_length=1, max_length=64)
-    seeds: tuple[Seed, ...] = setting((1,), "Seeds", "Every column starts from the same noise.", min_length=1, max_length=16)
+    seeds: tuple[Seed, ...] = setting((1,), "Seeds", "Every column starts from the same noise.", min_length=1, max_length=64)
+    axes: dict[str, tuple[int | float | str, ...]] = setting(
+        {}, "Axes", "What else changes, by name: strength, checkpoint, style or a setting of the drawing, each with its values."
+    )
     drawing: GenerateConfig = Field(default_factory=GenerateConfig, title="Drawing")
 
     @property
     def num_cells(self) -> int:
-        """Pictures in the grid."""
-        return len(self.columns) * len(self.prompts) * len(self.seeds)
+        """Places in the grid; some may show one and the same picture."""
+        return len(self.columns) * len(self.prompts) * len(self.seeds) * math.prod(len(values) for values in self.axes.values())
 
 
 class AnimateConfig(Config):

@@ -242,6 +242,7 @@ def compare(
     engine: Engine, access: Access, columns: list[str], prompts: list[str],
     seeds: list[int] = [1],  # noqa: B006  never changed; Gradio shows it
     steps: int = DRAWING.steps, guidance_scale: float = DRAWING.guidance_scale, negative_prompt: str = "", base_model: str = "mini",
+    axes: dict[str, list[float | str]] = {},  # noqa: B006  never changed; Gradio shows it
 ) -> dict[str, Any]:  # fmt: skip
     """Draw a grid: columns by prompts by seeds, every column from the same noise.
 
@@ -253,13 +254,14 @@ def compare(
         guidance_scale: How strongly the pictures follow the prompt.
         negative_prompt: What the pictures should not show.
         base_model: The base model of every column.
+        axes: What else changes, with its values: checkpoint, strength, style or a setting, such as {"strength": [0.5, 1]}.
 
     Returns:
         id, permalink (address of the grid on this server) and status, at once; ask compare_status how far it is.
     """
     drawing = {"steps": steps, "guidance_scale": guidance_scale, "negative_prompt": negative_prompt}
     values = {"columns": access.columns(columns), "prompts": prompts, "seeds": seeds, "base_model": access.base(base_model)}
-    return compare_status(engine, engine.compare({**values, "drawing": drawing}))
+    return compare_status(engine, engine.compare({**values, "drawing": drawing, "axes": axes}))
 
 
 def compare_status(engine: Engine, comparison_id: str) -> dict[str, Any]:
@@ -278,7 +280,9 @@ def compare_status(engine: Engine, comparison_id: str) -> dict[str, Any]:
             "column": found.labels[cell.column],
             "prompt": config.prompts[cell.prompt],
             "seed": cell.seed,
-            "file": _address("comparisons", found.id, cell.file),
+            "axes": {name: values[index] for (name, values), index in zip(config.axes.items(), cell.more, strict=True)},
+            "file": _address("comparisons", found.id, cell.file) if cell.file else "",
+            "error": cell.error,
         }
         for cell in found.cells
     ]
@@ -288,7 +292,7 @@ def compare_status(engine: Engine, comparison_id: str) -> dict[str, Any]:
         "permalink": f"/?compare={found.id}",
         "status": found.status,
         "message": found.message,
-        "done": len(cells),
+        "done": len(found.drawn),
         "total": config.num_cells,
         "columns": list(found.labels),
         "cells": cells,

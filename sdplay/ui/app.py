@@ -75,7 +75,9 @@ class Page:
             "preset": train.preset, "name": train.name, "compare_prompts": compare.prompts, "seeds": compare.seeds,
         }  # fmt: skip
         named |= {f"train.{name}": control for name, control in train.form.controls.items()}
+        named |= {"compare_columns": compare.columns, "compare_base": compare.base}
         named |= {f"compare.{name}": control for name, control in compare.form.controls.items()}
+        named |= {f"compare.axis.{name}": control for name, control in compare.axes.items()}
         return named | {f"draw.{name}": control for name, control in self.draw.kept.items()}
 
 
@@ -161,7 +163,7 @@ def _create_tabs(engine: Engine, access: Access, timer: gr.Timer) -> Page:
         with gr.Tab("Learn", id="learn", elem_id="tab-learn"):
             learn = learn_tab.create_learn_tab(engine, timer)
     drawing.select(lambda: gr.update(choices=compare_tab.column_choices(engine)), None, draw.adapters, **silent())
-    opened.select(lambda: gr.update(choices=compare_tab.column_choices(engine)), None, compare.columns, **silent())
+    opened.select(lambda: gr.update(choices=compare_tab.column_choices(engine)), None, compare.adder, **silent())
     return Page(tabs, dataset, prompts, train, compare, runs, library, learn, tour, draw, base)
 
 
@@ -189,16 +191,15 @@ def _wire_runs(engine: Engine, page: Page) -> None:
         button.click(friendly(clone_settings, engine, names), run, filled, **quick())
     runs.open.click(lambda run_id: (run_id, gr.Tabs(selected="train")), runs.picker, [train.run, page.tabs], **silent())
     library.compare.click(
-        friendly(compare_mix, engine), [library.column, library.base], [compare.columns, compare.base, page.tabs], **quick()
+        friendly(compare_mix), [library.column, library.base], [compare.columns, compare.base, page.tabs], **quick()
     )  # fmt: skip
 
 
-def compare_mix(engine: Engine, column: str, base_model: str) -> tuple[Any, str, Any]:
+def compare_mix(column: str, base_model: str) -> tuple[str, str, Any]:
     """The mix as the column beside the base."""
     if not column:
         raise ConfigError("There is no mix.", "Choose an adapter first.")
-    choices = compare_tab.column_choices(engine)
-    return gr.update(choices=choices, value=[column]), base_model, gr.Tabs(selected="compare")
+    return compare_tab.chips([column]), base_model, gr.Tabs(selected="compare")
 
 
 def _keep_form(engine: Engine, page: Page) -> None:

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import gradio as gr
 
+from sdplay import viewer
+
 _STYLES = [Path(__file__).with_name(name) for name in ("style.css", "studio.css")]
 _FONTS = ["system-ui", "-apple-system", "Segoe UI", "Roboto", "sans-serif"]
 _MONO = ["ui-monospace", "SFMono-Regular", "Menlo", "monospace"]
@@ -36,4 +38,4 @@ def theme() -> gr.themes.Base:
 def head() -> str:
     """The style sheets for the page's <head>. Gradio rewrites the selectors of `css_paths`, so that some no longer match."""
     styles = "\n".join(path.read_text(encoding="utf-8") for path in _STYLES)
-    return f"<style>\n{styles}</style>"
+    return f"<style>\n{styles}{viewer.style()}</style>"

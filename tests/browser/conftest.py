@@ -117,6 +117,18 @@ class Visit:
         """What a field holds."""
         return self.page.locator(f"#{element_id} textarea, #{element_id} input").first.input_value()
 
+    def grid_link(self) -> str:
+        """The link to the comparison that is shown, or nothing."""
+        field = self.page.locator("#compare-grid .sdv-link")
+        return field.input_value() if field.count() else ""
+
+    def draw_grid(self) -> None:
+        """Press Draw, and wait until what is shown is the new comparison, done."""
+        before = self.grid_link()
+        self.page.click("#compare-draw")
+        self.page.wait_for_function("before => (document.querySelector('#compare-grid .sdv-link')?.value || '') !== before", arg=before)
+        self.wait_for_text("#compare-progress", "Done")
+
     def wait_for_text(self, selector: str, text: str) -> None:
         """Wait until an element says something."""
         self.page.locator(selector).filter(has_text=text).first.wait_for()

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import re
 
 from sdplay.compare import Cell, Comparison
 from sdplay.config import CompareConfig
 from sdplay.data import Dataset, Skipped
+from sdplay.drawing_plan import Effort
 from sdplay.events import Failed, Finished, Samples, Started, Step, Submitted, Validation, fold
 from sdplay.history import RunSummary
 from sdplay.library import Adapter, AdapterFacts
@@ -104,7 +106,8 @@ def test_user_made_text_is_harmless_everywhere(tmp_path) -> None:  # noqa: ANN00
         history.difference_table([(HOSTILE, HOSTILE, None)], HOSTILE, HOSTILE),
         run.run_details(row(trained(2))),
         prompt.preview([reading], [prompt.Reading(HOSTILE, error=HOSTILE)], [HOSTILE]),
-        compare.comparison_grid(_comparison(HOSTILE)),
+        compare.gallery([_comparison(HOSTILE)] * 2, "x"),
+        compare.progress_line(_comparison(HOSTILE).model_copy(update={"message": HOSTILE})),
     ]
 
     assert all("<img src=x" not in text and "${" not in text and "{{" not in text for text in shown)
@@ -119,11 +122,21 @@ def test_tokens_beyond_the_limit_are_marked() -> None:
     assert "the last 1 are cut off" in shown
 
 
-def test_the_grid_has_the_base_first_and_waits_for_missing_cells() -> None:
-    grid = compare.comparison_grid(_comparison("a fox"))
+def test_the_viewer_is_given_every_place_and_no_picture_for_what_waits() -> None:
+    data = json.loads(compare.viewer_value(_comparison("a fox"), None))
 
-    assert grid.index("before training") < grid.index("my-fox")
-    assert grid.count("sd-pending") == 1
+    assert [dim["values"] for dim in data["dims"]] == [["base", "my-fox"], ["a fox"], ["seed 1"]]
+    assert list(data["cells"]) == ["0,0,0"]
+    assert data["cells"]["0,0,0"]["text"].startswith("a fox")
+    assert data["pairs"] == 0
+
+
+def test_what_a_comparison_takes_is_said_before() -> None:
+    line = compare.effort_line(Effort(pictures=12, loads=3, steps=240), 16, 0.5, {"column": 2, "prompt": 8, "seed": 1})
+
+    assert "12 pictures: 2 columns x 8 prompts x 1 seed; of 16 places some show the same picture" in line
+    assert "2:00 min" in line  # 240 steps at 0.5 s
+    assert "known after the first pictures" in compare.effort_line(Effort(1, 1, 20), 1, None, {"column": 1})
 
 
 def test_times_and_sizes_are_said_as_people_do() -> None:
