@@ -13,7 +13,8 @@ from sdplay.engine import Engine
 from sdplay.families import Parts, sd15
 from sdplay.memory_watch import piece_rows
 from sdplay.resting import at_hand, looking, reading, resting
-from sdplay.ui.views.run import run_row, status_card
+from sdplay.ui.views.live import status_card
+from sdplay.ui.views.run import run_row
 from tests.test_train import trained, values
 
 
