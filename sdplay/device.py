@@ -120,7 +120,8 @@ def best_device() -> Device:
         return Device("cuda", f"{torch.cuda.get_device_name()} ({free / 2**30:.0f} of {total / 2**30:.0f} GB free)")
     if torch.backends.mps.is_available():
         return Device("mps", "Apple GPU")
-    return Device("cpu", f"CPU, {torch.get_num_threads()} threads")
+    threads = torch.get_num_threads()
+    return Device("cpu", f"CPU, {threads} thread{'' if threads == 1 else 's'}")
 
 
 def prepare_thread() -> None:

@@ -19,6 +19,9 @@ def theme() -> gr.themes.Base:
         primary_hue="indigo", secondary_hue="indigo", neutral_hue="slate", radius_size="md", font=_FONTS, font_mono=_MONO
     ).set(
         body_background_fill="*neutral_50",
+        body_text_color_subdued="*neutral_600",
+        block_info_text_color="*neutral_600",
+        input_placeholder_color="*neutral_500",
         block_background_fill="white",
         block_border_width="0px",
         block_shadow="none",

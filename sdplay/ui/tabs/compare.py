@@ -79,7 +79,10 @@ def create_compare_tab(engine: Engine, access: Access, words: Sequence[Control],
             fill = gr.Dropdown(
                 prompt_choices(engine), value=None, label="Take prompts from a set", elem_id="compare-fill", allow_custom_value=True
             )
-            prompts = gr.Textbox("", label="Prompts, one per line", lines=5, max_lines=14, elem_id="compare-prompts", interactive=True)
+            prompts = gr.Textbox(
+                "", label="Prompts, one per line", placeholder="a fox, {token} style\na house on a hill", lines=5, max_lines=14,
+                elem_id="compare-prompts", interactive=True,
+            )  # fmt: skip
             seeds = gr.Textbox(
                 "1, 2", label="Seeds", info="Every column starts from the same noise. Write 1, 2 or 1..8.", elem_id="compare-seeds",
                 interactive=True,

@@ -65,7 +65,7 @@ class DatasetTab:
 def create_dataset_tab(engine: Engine, access: Access, base: gr.Dropdown) -> DatasetTab:
     """Everything under "Dataset"."""
     idea = _create_idea_strip(engine, access, base)
-    gr.Markdown("### Start with pictures\nA sample that is ready to train, or your own.")
+    gr.Markdown("## Start with pictures\nA sample that is ready to train, or your own.")
     samples = html_block(views.sample_cards(engine.samples()), elem_id="samples")
     intake = create_intake(local=access.local)
     outcome = html_block(elem_id="intake-outcome")
@@ -136,7 +136,7 @@ def _wire_jobs(engine: Engine, access: Access, tab: DatasetTab, inputs: list[Any
 def _create_idea_strip(engine: Engine, access: Access, base: gr.Dropdown) -> gr.Textbox:
     with gr.Column(elem_id="idea-strip"):
         gr.Markdown(
-            "### What the embedded base draws\nPress a picture to draw it anew, or write a prompt of your own. Then teach it something."
+            "## What the embedded base draws\nPress a picture to draw it anew, or write a prompt of your own. Then teach it something."
         )
         shown = html_block(views.gallery(gallery_prompts()), elem_id="gallery")
         with gr.Row(equal_height=True):

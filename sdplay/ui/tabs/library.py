@@ -69,7 +69,7 @@ Slots = Sequence[tuple[gr.Dropdown, gr.Slider]]
 
 def _create_mix(engine: Engine, access: Access) -> tuple[LibraryTab, Slots]:
     column = gr.State("")
-    gr.Markdown("### Mix")
+    gr.Markdown("## Mix")
     slots = []
     for number in range(1, SLOTS + 1):
         with gr.Row(elem_classes="sd-slot"):

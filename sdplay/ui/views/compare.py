@@ -122,7 +122,7 @@ def gallery(comparisons: Sequence[Comparison], shown: str) -> str:
     if len(comparisons) < 2:
         return ""
     cards = "".join(_card(comparison, comparison.id == shown) for comparison in comparisons)
-    return f'<h3>Comparisons</h3><div class="sd-grids" role="group" aria-label="Comparisons">{cards}</div>'
+    return f'<h2>Comparisons</h2><div class="sd-grids" role="group" aria-label="Comparisons">{cards}</div>'
 
 
 def comparison_label(comparison: Comparison) -> str:

@@ -44,7 +44,7 @@ def report_list(dataset: Dataset, lines: Sequence[ReportLine], advice: Advice) -
     """What is good, and what to do about the rest: a line each, with the pictures it is about and what one press does."""
     rows = "".join(_report_line(dataset.id, line) for line in lines)
     chart = shape_chart(dataset, advice)
-    return f'<div class="sd-report"><h3>Before you train</h3>{rows}{chart}</div>'
+    return f'<div class="sd-report"><h2>Before you train</h2>{rows}{chart}</div>'
 
 
 def shape_chart(dataset: Dataset, advice: Advice) -> str:

@@ -28,7 +28,7 @@ def lesson_head(lesson: Lesson, sample: Sample) -> str:
         picture(file_url("samples", sample.id, path.name, width=160), "") for path in sorted(sample.folder.glob("*.png"))[:SHOWN]
     )
     return (
-        f'<div class="sd-lesson-head"><h3>{lesson.place}. {esc(lesson.title)}</h3>'
+        f'<div class="sd-lesson-head"><h2>{lesson.place}. {esc(lesson.title)}</h2>'
         f'<p class="sd-why">{lesson.minutes} minutes. {esc(lesson.what)}</p><div class="sd-strip">{strip}</div></div>'
     )
 
@@ -38,7 +38,7 @@ def experiment_card(experiment: Experiment, states: Sequence[RunState | None], c
     pairs = zip(experiment.plan.variants, states, strict=True)
     rows = "".join(_training(variant.name, state) for variant, state in pairs)
     return (
-        f'<div class="sd-card sd-experiment"><h3>{esc(experiment.plan.title)}</h3>'
+        f'<div class="sd-card sd-experiment"><h2>{esc(experiment.plan.title)}</h2>'
         f'<ol class="sd-trainings">{rows}{_comparison(experiment, comparison)}</ol>{_end(experiment, comparison, look)}</div>'
     )
 

@@ -118,7 +118,7 @@ def advice(run_id: str, choice: Choice | None, scores: int) -> str:
     judge = choice.rated[-1].scores.judge
     by = "by the base itself" if judge == "base" else f"by {judge}"
     return (
-        f'<div class="sd-card sd-advice"><h3>Which checkpoint? <span class="sd-pick">step {choice.step}</span></h3>'
+        f'<div class="sd-card sd-advice"><h2>Which checkpoint? <span class="sd-pick">step {choice.step}</span></h2>'
         f"<p>{esc(choice.reason)}</p><p class='sd-why'>{esc(HONEST)}</p>"
         f"<details><summary>All scores, {esc(by)}</summary>{line_chart('Scores', lines, mark=choice.step)}"
         f'<div class="sd-scroll"><table class="sd-table"><thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table></div>'
@@ -151,7 +151,7 @@ def sample_viewer(run_id: str, state: RunState, chosen: int | None = None) -> st
         '<button type="button" data-move="1" aria-label="Later samples">›</button>'
         f'<output aria-live="off">step {rounds[-1].step}</output>'
         '<button type="button" data-newest aria-pressed="true">Newest</button></div>'
-        f'<div class="sd-strip">{figures}</div>'
+        f'<div class="sd-round">{figures}</div>'
         f"<details open><summary>All steps</summary>{_matrix(run_id, rounds, chosen)}</details></div>"
     )
 

@@ -54,10 +54,10 @@ def preview(training: Sequence[Reading], samples: Sequence[Reading], notes: Sequ
         return empty("Nothing to preview", "Write a training template, for example: a photo of {token} {class}, {caption}")
     warnings = "".join(message("warning", note) for note in notes)
     total = sum(reading.total or len(reading.texts) for reading in training)
-    head = f"<h3>Training reads this picture as {count_of(total, 'text')}</h3>" if total else "<h3>Training templates</h3>"
+    head = f"<h2>Training reads this picture as {count_of(total, 'text')}</h2>" if total else "<h2>Training templates</h2>"
     legend = LEGEND if any(reading.tokens for reading in training) else ""
     trained, sampled = "".join(_full(reading, names) for reading in training), "".join(map(_short, samples))
-    return f'<div class="sd-preview">{warnings}{head}{legend}{trained}<h3>Sample prompts</h3>{sampled}</div>'
+    return f'<div class="sd-preview">{warnings}{head}{legend}{trained}<h2>Sample prompts</h2>{sampled}</div>'
 
 
 def trigger_card(report: TriggerReport, word: str) -> str:
