@@ -60,3 +60,15 @@ def test_every_training_preset_is_a_valid_config_with_prompt_sets_that_exist() -
     for preset in presets.values():
         parse_train_config({**preset.config, "token": "ohwx", "class_word": "dog"}).check()
         assert set(preset.prompt_sets.values()) <= set(sets)
+
+
+def test_every_complaint_has_a_row_and_every_test_it_names_exists() -> None:
+    table = (ROOT / "tests" / "COMPLAINTS.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (\d+) \|.*\|([^|]*)\|$", table, flags=re.MULTILINE)
+    there = {
+        name for path in (ROOT / "tests").rglob("test_*.py") for name in re.findall(r"def (test_\w+)", path.read_text(encoding="utf-8"))
+    }
+
+    assert [int(number) for number, _ in rows] == list(range(1, 23))
+    for _, tests in rows:
+        assert set(re.findall(r"`(\w+)`", tests)) <= there, tests

@@ -1,0 +1,45 @@
+"""axe-core finds nothing of ours on any tab, in light and dark."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.browser.conftest import Visit
+
+pytestmark = pytest.mark.browser
+
+TABS = ("dataset", "prompts", "train", "compare", "runs", "models", "draw", "learn")
+GRADIOS = {
+    "image-redundant-alt": ("footer", "the gear beside the word Settings in Gradio's footer"),
+}
+"""What is Gradio's own: rule -> (which element it lies in, why it is no fault of ours)."""
+
+
+def is_ours(visit: Visit, rule: str, target: str) -> bool:
+    """Whether a finding is outside of the places where Gradio alone writes."""
+    place, _ = GRADIOS.get(rule, ("", ""))
+    return not place or not visit.page.locator(target).first.evaluate("(node, place) => Boolean(node.closest(place))", place)
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_axe_finds_nothing_of_ours_on_any_tab(visitors, theme: str) -> None:  # noqa: ANN001
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="pip install axe-playwright-python").Axe()
+    visit: Visit = visitors(f"?__theme={theme}")
+    visit.page.click("#samples button[data-id=fxemoji-style]")
+    visit.page.wait_for_selector("#dataset-grid textarea")
+
+    found = []
+    for tab in TABS:
+        if tab == "models":
+            visit.tab("runs")
+        visit.tab(tab)
+        visit.page.wait_for_timeout(800)  # colours fade in
+        for violation in axe.run(visit.page).response["violations"]:
+            rule = violation["id"]
+            found += [
+                (tab, rule, node["target"], node["html"][:120])
+                for node in violation["nodes"]
+                if is_ours(visit, rule, node["target"][0])
+            ]  # fmt: skip
+
+    assert found == []
