@@ -49,7 +49,7 @@ def is_seen(comparison: Comparison | None) -> bool:
 
 
 def _item(lesson: Lesson, done: bool, opened: bool) -> str:
-    kind = " ".join(filter(None, ("sd-lesson", "sd-done" if done else "", "sd-open" if opened else "")))
+    kind = " ".join(filter(None, ("sd-lesson", "sd-done" if done else "", "sd-chosen" if opened else "")))
     current = ' aria-current="true"' if opened else ""
     mark = '<span class="sd-tick" aria-label="finished">✓</span>' if done else f'<span class="sd-tick">{lesson.place}</span>'
     return (
