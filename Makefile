@@ -23,6 +23,7 @@ check: $(VENV)/.installed-dev  ## lint, formatting, types, architecture rules
 
 bench: $(VENV)/.installed-dev  ## the measured claims of the README
 	$(BIN)/python -m benchmarks.main_job
+	$(BIN)/python -m benchmarks.speed $(SPEED)
 
 mini: $(VENV)/.installed-dev  ## train the embedded base model anew (hours; needs npm)
 	$(BIN)/python -m sdplay.mini --out presets/mini

@@ -17,12 +17,8 @@ from sdplay.data import Example
 
 Kind = Literal["subject", "style"]
 
-STOP_WORDS = frozenset(
-    (
-        "a an the of on in at with and or to from by for is are photo photograph picture image painting drawing background style "
-        "white black red green blue yellow orange pink purple grey gray brown small large big close up"
-    ).split()  # noqa: SIM905  a list of words is easier to read so
-)
+_STOP_WORDS = """a an the of on in at with and or to from by for is are photo photograph picture image painting drawing background style
+white black red green blue yellow orange pink purple grey gray brown small large big close up"""
 SAME_WORD = 0.7
 """Share of the captions that must have a word in common for the pictures to be of one thing."""
 FEW = 2
@@ -31,17 +27,17 @@ OBLONG, MANY_OBLONG = 1.1, 0.3
 RATES = {"mini": 1e-3, "sd15": 1e-4, "sd2": 1e-4, "sdxl": 1e-4, "sd3": 1e-4}
 WORD_RATES = {"mini": 1e-2}
 MEMORY_GB: dict[str, tuple[tuple[float, Mapping[str, object]], ...]] = {
-    "sd15": ((6.5, {}), (3.7, {"gradient_checkpointing": "on"})),
-    "sd2": ((8.5, {}), (4.5, {"gradient_checkpointing": "on"})),
+    "sd15": ((4.0, {}), (3.0, {"gradient_checkpointing": "on"})),
+    "sd2": ((5.5, {}), (3.5, {"gradient_checkpointing": "on"})),
     "sdxl": (
-        (14.5, {}),
-        (9.5, {"gradient_checkpointing": "on"}),
+        (14.0, {}),
+        (10.0, {"gradient_checkpointing": "on"}),
         (8.0, {"gradient_checkpointing": "on", "base_precision": "int8"}),
         (7.0, {"gradient_checkpointing": "on", "base_precision": "nf4"}),
     ),
     "sd3": (
         (12.0, {}),
-        (7.5, {"gradient_checkpointing": "on"}),
+        (8.5, {"gradient_checkpointing": "on"}),
         (6.0, {"gradient_checkpointing": "on", "base_precision": "int8"}),
         (5.0, {"gradient_checkpointing": "on", "base_precision": "nf4"}),
     ),
@@ -144,7 +140,7 @@ def kind_of(facts: Facts, place: Place) -> tuple[Kind, str]:
 
 def common_word(captions: Sequence[str]) -> tuple[str, float]:
     """The word that most captions have, colours and the like left out, and the share of them that have it."""
-    counted = Counter(word for caption in captions for word in set(re.findall(r"[a-z]{3,}", caption.lower())) - STOP_WORDS)
+    counted = Counter(word for caption in captions for word in set(re.findall(r"[a-z]{3,}", caption.lower())) - set(_STOP_WORDS.split()))
     if not counted:
         return "", 0.0
     word, count = max(counted.items(), key=lambda entry: (entry[1], entry[0]))
@@ -217,7 +213,7 @@ def _captions(facts: Facts, place: Place, kind: Kind, values: Mapping[str, objec
     if not facts.captions:
         return {}, Reason("Captions", "None: the templates stand for all pictures. Describing each makes the result more flexible.")
     tags = sum(caption.count(",") >= 3 and len(caption.split(",")[0].split()) <= 3 for caption in facts.captions)
-    dropout = {} if values["method"] != "lora" else {"caption_dropout": 0.1 if kind == "subject" else 0.05}
+    dropout: dict[str, object] = {"caption_dropout": 0.1 if kind == "subject" else 0.05} if values["method"] == "lora" else {}
     if tags > len(facts.captions) / 2:
         why = "Lists of tags: shuffled each time, the first one kept in front."
         return {**dropout, "caption_shuffle": "on", "keep_tags": 1}, Reason("Captions", why)

@@ -11,9 +11,9 @@ from diffusers import StableDiffusionInpaintPipeline, StableDiffusionPipeline
 from torch import Tensor
 
 from sdplay import inpainting, pipelines
-from sdplay.clip_text import token_ids
+from sdplay.clip_text import last
 from sdplay.device import Device
-from sdplay.families import Conditioning, DrawRequest, Parts
+from sdplay.families import AS_TRAINED, Conditioning, DrawRequest, Parts, Reading
 
 DENOISER = "unet"
 LORA_TARGETS = ("to_q", "to_k", "to_v", "to_out.0")
@@ -60,11 +60,10 @@ def load(folder: Path, device: Device, *, source: str, checkpoint: Path | None =
     )
 
 
-def encode_prompts(parts: Parts, prompts: Sequence[str]) -> Conditioning:
-    """B texts -> (B, 77, width); longer texts are cut, as Stable Diffusion does."""
-    encoder = parts.text_encoders["text_encoder"]
-    with pipelines.computing(encoder):
-        return Conditioning(encoder(token_ids(parts, "text_encoder", prompts)).last_hidden_state.float())
+def encode_prompts(parts: Parts, prompts: Sequence[str], how: Reading = AS_TRAINED) -> Conditioning:
+    """B texts -> (B, 77, width); longer texts are cut, as Stable Diffusion does, unless they are read whole."""
+    with pipelines.computing(parts.text_encoders["text_encoder"]):
+        return Conditioning(last(parts, "text_encoder", prompts, how).float())
 
 
 def predict(parts: Parts, x_t: Tensor, t: Tensor, conditioning: Conditioning, geometry: Tensor) -> Tensor:
@@ -75,5 +74,6 @@ def predict(parts: Parts, x_t: Tensor, t: Tensor, conditioning: Conditioning, ge
 
 @torch.no_grad()
 def draw(parts: Parts, request: DrawRequest) -> list[Tensor]:
-    """B pictures (3, size, size) in [0, 1] by the base's own scheduler."""
-    return list(pipelines.run_pipeline(parts, request, output_type="pt", **inpainting.hiding_arguments(parts, request)).float().cpu())
+    """B pictures (3, H, W) in [0, 1]."""
+    hiding = inpainting.hiding_arguments(parts, request)
+    return list(pipelines.run_pipeline(parts, request, StableDiffusionInpaintPipeline, output_type="pt", **hiding).float().cpu())

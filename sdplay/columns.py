@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -30,6 +31,8 @@ class Column:
     step: int | None = None
     more: tuple[tuple[Path, float], ...] = ()
     """What is joined to it by `+`."""
+    text: str = BASE
+    """All of it as a user writes it, with whole run ids and without folders."""
 
     @property
     def adapters(self) -> tuple[tuple[Path, float], ...]:
@@ -47,7 +50,8 @@ def parse_column(text: str, workspace: Workspace) -> Column:
         raise ConfigError(f"{text!r} mixes {len(columns)} adapters.", f"Mix at most {MAX_MIXED}.")
     first, *others = [column for column in columns if column.path] or columns
     more = tuple(pair for column in others for pair in column.adapters)
-    return replace(first, label=" + ".join(column.label for column in columns), more=more)
+    text = "+".join(column.text for column in columns)
+    return replace(first, label=" + ".join(column.label for column in columns), more=more, text=text)
 
 
 def _parse_one(text: str, workspace: Workspace) -> Column:
@@ -60,12 +64,12 @@ def _parse_one(text: str, workspace: Workspace) -> Column:
             path = workspace.adapters / what
         if not path.is_file():
             raise AdapterError(f"There is no file {what!r}.", "Give a run, or the path of a .safetensors file.")
-        return Column(_label(path.stem, strength), path.resolve(), strength)
+        return Column(_label(path.stem, strength), path.resolve(), strength, text=_text(path.name, strength))
     run_text, _, step_text = what.partition("@")
     run = open_run(workspace.runs, run_text)
     step = _step(run, step_text)
     label = run.id if step is None else f"{run.id}@{step}"
-    return Column(_label(label, strength), adapter_of(run, step), strength, run.id, step)
+    return Column(_label(label, strength), adapter_of(run, step), strength, run.id, step, text=_text(label, strength))
 
 
 def adapter_of(run: Run, step: int | None) -> Path:
@@ -123,3 +127,18 @@ def _step(run: Run, text: str) -> int | None:
 
 def _label(what: str, strength: float) -> str:
     return what if strength == 1 else f"{what} x {strength:g}"
+
+
+def _text(what: str, strength: float) -> str:
+    return what if strength == 1 else f"{what}:{strength:g}"
+
+
+def split_adapters(text: str) -> list[tuple[str, float]]:
+    """`RUN:0.8+FILE` -> [("RUN", 0.8), ("FILE", 1.0)]; nothing for the base alone. Raises ConfigError for a strength out of range."""
+    pieces = [_split_strength(piece.strip()) for piece in text.split("+") if piece.strip()]
+    return [piece for piece in pieces if piece[0] != BASE]
+
+
+def joined_adapters(adapters: Sequence[tuple[str, float]]) -> str:
+    """The other way round; `base` for none."""
+    return "+".join(_text(what, strength) for what, strength in adapters) or BASE

@@ -152,7 +152,8 @@ def explained_memory_errors(what: str) -> Iterator[None]:
 
 def require_disk(folder: Path, needed_bytes: int) -> None:
     """Raise DeviceError when `folder`'s disk has less than `needed_bytes` left."""
-    free = shutil.disk_usage(folder).free
+    there = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())  # a new workspace has no folders yet
+    free = shutil.disk_usage(there).free
     if free < needed_bytes:
         raise DeviceError(
             f"The disk has {free / 2**20:.0f} MB left; this needs about {needed_bytes / 2**20:.0f} MB.",

@@ -37,4 +37,5 @@ def _check_disk(base: hub.Base, config: TrainConfig, workspace: Workspace) -> No
     from sdplay.device import require_disk
     from sdplay.plan import disk_needed
 
-    require_disk(workspace.runs, disk_needed(base, config).total)
+    folder = workspace.runs if workspace.runs.is_dir() else workspace.root
+    require_disk(folder, disk_needed(base, config).total)

@@ -11,31 +11,26 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-from filelock import FileLock
+from typing import TYPE_CHECKING, TypeVar
 
 from sdplay import hub, templates
+from sdplay.asked import Asked, Drawn, draw_asked, draw_frames, given
 from sdplay.bases import OfferedBase, load_bases
 from sdplay.columns import Column, parse_column
-from sdplay.compare import (
-    Comparison,
-    Drawing,
-    create_comparison,
-    draw_comparison,
-    hold_comparison,
-    list_comparisons,
-    open_comparison,
-    set_status,
-)
-from sdplay.config import CompareConfig, GenerateConfig, TrainConfig, WordsConfig, parse
+from sdplay.compare import Comparison
+from sdplay.comparisons import Comparisons
+from sdplay.config import AnimateConfig, DrawConfig, GenerateConfig, TrainConfig, WordsConfig, parse
 from sdplay.data import Dataset, DatasetStore
 from sdplay.door import check_before_a_run
-from sdplay.errors import Cancelled, ConfigError, DataError, RunError
+from sdplay.errors import ConfigError, DataError, RunError
+from sdplay.estimate import Estimate, hardware_named
+from sdplay.estimates import Estimates
 from sdplay.events import RunState
+from sdplay.experiments import Experiments
 from sdplay.exports import Exports
+from sdplay.film import check_film, write_film
 from sdplay.history import History
 from sdplay.library import Library
 from sdplay.longer import checked_total
@@ -44,36 +39,37 @@ from sdplay.picture_jobs import PictureJobs
 from sdplay.prompt_sets import PromptSet, load_prompt_sets, save_prompt_set
 from sdplay.runs import Request, Run, RunFollower, create_run, list_runs, open_run
 from sdplay.sample_sets import Sample, load_samples
+from sdplay.start import open_start
+from sdplay.styles import StyleLibrary
+from sdplay.wildcards import load_wildcards, resolve, spelt_out
 from sdplay.worker import Worker
 from sdplay.workspace import PRESETS, Workspace, slug
 
 if TYPE_CHECKING:
+    from sdplay.advice import Advice
     from sdplay.families import Family, Parts, TokenCount
     from sdplay.formats import Report
     from sdplay.plan import MemoryPlan, Precision
+    from sdplay.trigger import TriggerReport
 
-MAX_CELLS = 400
-
-
-@dataclass(frozen=True)
-class Drawn:
-    """A picture drawn on request."""
-
-    path: Path
-    prompt: str
-    seed: int
+NATIVE_SIZES = {"sd15": 512, "sd2": 768, "sdxl": 1024, "sd3": 1024}
+"""Of bases that are not here yet, px."""
+Result = TypeVar("Result")
 
 
 class Engine:
-    """Submit, stop, resume, draw, compare, list. Every method may be called from any thread and returns at once, except `draw`."""
+    """Submit, stop, resume, draw, compare, list. Any thread may call; all return at once, but for what draws pictures."""
 
     def __init__(self, workspace: Workspace) -> None:
         self.workspace = workspace
         self.datasets = DatasetStore(workspace.datasets)
         self.device_label = ""
+        self.experiments = Experiments(self, workspace.experiments)
+        self.styles = StyleLibrary(self)
         self._worker = Worker(self.datasets, workspace.cache)
+        self._estimates = Estimates(self._worker.train)
+        self.grids = Comparisons(workspace, self._worker)
         self.picture_jobs = PictureJobs(self.datasets, self._worker)
-        self._cancelled: set[str] = set()
         self._followers: dict[str, RunFollower] = {}
         self._making_samples = threading.Lock()
         self.history = History(workspace, self.state)
@@ -84,18 +80,34 @@ class Engine:
 
     def submit(self, values: Mapping[str, object], *, name: str = "") -> str:
         """Check a training config and queue it. Returns the run's id. Raises SdplayError; then nothing was written."""
-        config = parse_train_config(values)
+        config, dataset = self._checked(values)
+        self._worker.require_room()
+        facts = {"dataset": {"id": dataset.id, "name": dataset.name, "pictures": len(dataset.examples)}}
+        run = create_run(self.workspace.runs, config, name=name, facts=facts)
+        self._estimates.keep(run, config)
+        self._train(run, config.steps)
+        return run.id
+
+    def estimate(self, values: Mapping[str, object], *, hardware: str = "") -> Estimate:
+        """What such a run takes, by training its first steps now; waits for it. Raises SdplayError, RunError while a run is going on.
+
+        hardware: a name in presets/hardware.yaml, for the price.
+        """
+        config, _ = self._checked(values)
+        priced = hardware_named(hardware) if hardware else None
+        if active := self.active_run():
+            raise RunError(f"The run {active.id} is going on, which would spoil the measurement.", "Wait until it has ended, or stop it.")
+        return self._estimates.measure(config, priced)
+
+    def _checked(self, values: Mapping[str, object]) -> tuple[TrainConfig, Dataset]:
+        config = parse_train_config(spelt_out(values, self.resolve))
         check_train_config(config)
         dataset = self.datasets.open(config.dataset)
         if not dataset.examples:
             raise ConfigError(f"The data set {dataset.name!r} has no pictures.", "Add at least one, better 10 to 20.")
         _check_trigger(config, dataset)
         check_before_a_run(config, dataset, self.datasets, self.workspace)
-        self._worker.require_room()
-        facts = {"dataset": {"id": dataset.id, "name": dataset.name, "pictures": len(dataset.examples)}}
-        run = create_run(self.workspace.runs, config, name=name, facts=facts)
-        self._train(run, config.steps)
-        return run.id
+        return config, dataset
 
     def resume(self, run_id: str) -> str:
         """Let an interrupted, stopped or failed run go on from its newest checkpoint. Raises RunError if it cannot."""
@@ -210,46 +222,55 @@ class Engine:
 
     def draw(self, prompts: Sequence[str], seeds: Sequence[int], values: Mapping[str, object], *, adapter: str = "base",
              base_model: str = hub.MINI, folder: Path | None = None) -> list[Drawn]:  # fmt: skip
-        """Draw prompts x seeds, wait for it, return the PNGs. `values` are GenerateConfig's. Raises SdplayError."""
-        config = parse(GenerateConfig, values)
-        grid = parse(
-            CompareConfig, {"base_model": base_model, "columns": (adapter,), "prompts": prompts, "seeds": seeds, "drawing": config}
-        )
-        column = parse_column(adapter, self.workspace)
-        target = folder or self.workspace.pictures
-        return self._worker.draw(base_model, lambda parts, family: _draw_shots(parts, family, grid, column, target)).result()
+        """`draw_pictures` from nothing: prompts x seeds; `values` are GenerateConfig's."""
+        asked = {"prompts": prompts, "seeds": seeds, "adapter": adapter, "base_model": base_model, "drawing": values}
+        return self.draw_pictures(asked, folder=folder)
+
+    def draw_pictures(self, values: Mapping[str, object], *, folder: Path | None = None) -> list[Drawn]:
+        """Draw what DrawConfig's `values` ask for, wait for it, return the PNGs, each with its settings inside. Raises SdplayError."""
+        config = parse(DrawConfig, {**values, "drawing": parse(GenerateConfig, given(values.get("drawing")))})
+        column = parse_column(config.adapter, self.workspace)
+        start = open_start(config.image, config.mask, config.strength)
+        asked = Asked(config, column, start, folder or self.workspace.pictures)
+        return self._worker.draw(config.base_model, lambda parts, family: draw_asked(parts, family, asked)).result()
+
+    def animate(self, values: Mapping[str, object], paths: Sequence[Path]) -> list[Path]:
+        """Draw what AnimateConfig's `values` ask for, wait for it, write it as .gif or .mp4 to each path. Raises SdplayError."""
+        config = parse(AnimateConfig, {**values, "drawing": parse(GenerateConfig, given(values.get("drawing")))})
+        column = parse_column(config.adapter, self.workspace)
+        for path in paths:
+            check_film(path)
+        frames = self._worker.draw(
+            config.base_model, lambda parts, family: draw_frames(parts, family, config, column),
+            weights="float32" if config.motion else "auto",  # a motion adapter goes between layers of full precision
+        ).result()  # fmt: skip
+        for path in paths:
+            write_film(path, frames, config.fps)
+        return list(paths)
+
+    def in_worker(self, base_model: str, do: Callable[[Parts, Family], Result]) -> Future[Result]:
+        """Have something drawn by the thread that owns the base; the outcome is `do`'s result or an SdplayError."""
+        return self._worker.draw(base_model, do)
 
     def compare(self, values: Mapping[str, object]) -> str:
         """Queue a comparison grid; `values` are CompareConfig's. Returns its id. Raises SdplayError; then nothing was written."""
-        config = parse(CompareConfig, values)
-        if config.num_cells > MAX_CELLS:
-            raise ConfigError(
-                f"The grid has {config.num_cells} pictures; {MAX_CELLS} are the most.", "Take fewer columns, prompts or seeds."
-            )
-        columns = [parse_column(text, self.workspace) for text in config.columns]
-        if len({column.label for column in columns}) < len(columns):
-            raise ConfigError("A column is there twice.", "Take one of them away.")
-        comparison = create_comparison(self.workspace.comparisons, config, columns)
-        lock = hold_comparison(self.workspace.comparisons, comparison.id)
-        outcome = self._worker.draw(config.base_model, lambda parts, family: self._draw_comparison(comparison, columns, parts, family))
-        outcome.add_done_callback(lambda done: self._end_comparison(comparison.id, lock, done))
-        return comparison.id
+        return self.grids.start(values)
 
     def comparison(self, comparison_id: str) -> Comparison:
         """A comparison as it is now; one that no process draws any more is failed. Raises RunError."""
-        return open_comparison(self.workspace.comparisons, comparison_id)
+        return self.grids.open(comparison_id)
 
     def comparisons(self) -> list[str]:
         """Ids of all comparisons, newest first."""
-        return list_comparisons(self.workspace.comparisons)
+        return self.grids.list()
 
     def comparison_folder(self, comparison_id: str) -> Path:
         """Where a comparison's files are. Raises RunError."""
-        return self.workspace.comparisons / self.comparison(comparison_id).id
+        return self.grids.folder(comparison_id)
 
     def cancel_comparison(self, comparison_id: str) -> None:
         """Stop drawing; finished cells stay."""
-        self._cancelled.add(self.comparison(comparison_id).id)
+        self.grids.cancel(comparison_id)
 
     def count_tokens(self, base_model: str, texts: Sequence[str]) -> list[TokenCount]:
         """How a base reads texts. Raises ModelError."""
@@ -280,6 +301,30 @@ class Engine:
         config = parse_train_config(values)
         chosen = precision or ("bfloat16" if computes_in_bfloat16(best_device()) else "float32")
         return memory_plan(hub.find_base(config.base_model), config, chosen)
+
+    def advise(self, dataset_id: str, *, base_model: str = hub.MINI, class_word: str = "") -> Advice:
+        """Settings that suit a data set, a base and this machine, with reasons. Raises SdplayError."""
+        from sdplay.advice import Facts, Place, advise
+        from sdplay.device import best_device, free_bytes
+
+        examples = self.dataset(dataset_id).examples
+        if not examples:
+            raise ConfigError("The data set has no pictures.", "Add at least one, better 10 to 20.")
+        offered = load_bases().get(base_model)
+        if not hub.is_here(base_model) and offered is None:
+            raise ConfigError(f"{base_model!r} is not on this computer yet, so nothing is known of it.", "Choose a preset by name.")
+        here = hub.is_here(base_model)
+        family = hub.find_base(base_model).family if here else str(offered.family if offered else "")
+        device = best_device()
+        free = free_bytes(device)
+        place = Place(
+            family=hub.MINI if base_model == hub.MINI else family,
+            size=self.base_size(base_model) if here else NATIVE_SIZES[family],
+            has_gpu=device.kind != "cpu",
+            free_gb=None if free is None else free / 1e9,
+            class_word=class_word,
+        )
+        return advise(Facts.of(examples), place)
 
     def has_base(self, base_model: str) -> bool:
         """Whether a base can be asked about without downloading it first."""
@@ -324,6 +369,18 @@ class Engine:
             raise ConfigError(f"There is no prompt set {name!r}.", f"Choose one of: {', '.join(sets)}.")
         return sets[name]
 
+    def prompts_of(self, name: str) -> list[str]:
+        """What comparisons draw of a prompt set: templates with their wildcards spelt out. Raises ConfigError or TemplateError."""
+        return [self.resolve(prompt) for prompt in self.prompt_set(name).prompts("compare")]
+
+    def resolve(self, template: str) -> str:
+        """A template with its wildcards spelt out. Raises TemplateError."""
+        return resolve(template, self.wildcards()) if "__" in template else template
+
+    def wildcards(self) -> dict[str, tuple[str, ...]]:
+        """The shipped wildcards and the user's own; the user's win."""
+        return load_wildcards([PRESETS / "wildcards", self.workspace.wildcards])
+
     def save_prompt_set(self, prompt_set: PromptSet) -> Path:
         """Keep a prompt set under its name. Raises ConfigError."""
         return save_prompt_set(self.workspace.prompts, prompt_set)
@@ -334,6 +391,14 @@ class Engine:
 
         base = hub.find_base(base_model)
         return templates.token_warning(token, family(base.family).ordinary_words(base.folder))
+
+    def judge_trigger(self, base_model: str, word: str) -> TriggerReport:
+        """What a trigger word is made of for a base, and better ones. Raises ModelError."""
+        from sdplay.clip_text import tokens_of, vocabulary
+        from sdplay.trigger import judge
+
+        folder = hub.find_base(base_model).folder
+        return judge(word, vocabulary(folder), lambda text: tokens_of(folder, text))
 
     def wait(self, run_id: str, *, tick: Callable[[RunState], None] | None = None, seconds: float = 0.2) -> RunState:
         """Block until a run has ended; `tick` sees its state every `seconds`."""
@@ -377,24 +442,6 @@ class Engine:
             adapter = replace(adapter, family=family, facts={**adapter.facts, **facts})
         write_adapter(target, adapter, layout)
 
-    def _draw_comparison(self, comparison: Comparison, columns: Sequence[Column], parts: Parts, family: Family) -> Comparison:
-        drawing = Drawing(
-            folder=self.workspace.comparisons / comparison.id,
-            columns=columns,
-            parts=parts,
-            family=family,
-            cancelled=lambda: comparison.id in self._cancelled or self._worker.closing,
-        )
-        return draw_comparison(comparison, drawing)
-
-    def _end_comparison(self, comparison_id: str, lock: FileLock, outcome: Future[Comparison]) -> None:
-        error = outcome.exception()
-        if error is not None:
-            comparison = open_comparison(self.workspace.comparisons, comparison_id)
-            status = "cancelled" if isinstance(error, Cancelled) else "failed"
-            set_status(self.workspace.comparisons, comparison, status, str(error))
-        lock.release()
-
 
 def check_train_config(config: TrainConfig) -> None:
     """What one field alone cannot say. Raises ConfigError or TemplateError."""
@@ -414,27 +461,3 @@ def _check_trigger(config: TrainConfig, dataset: Dataset) -> None:
     texts = [*config.caption_templates, *(example.caption for example in dataset.examples)]
     if isinstance(config, WordsConfig) and not used & {"token", "style"} and not any(config.token in text for text in texts):
         raise ConfigError("The training templates never use the trigger word.", "Put {token} into each of them.")
-
-
-def _draw_shots(parts: Parts, family: Family, grid: CompareConfig, column: Column, folder: Path) -> list[Drawn]:
-    from sdplay import sample
-    from sdplay.formats import read_adapter
-
-    shots = [sample.Shot(prompt, seed) for prompt in grid.prompts for seed in grid.seeds]
-    adapters = [(read_adapter(path), strength) for path, strength in column.adapters]
-    drawn = []
-    with sample.using(parts, adapters):
-        for shot, picture in zip(shots, sample.draw(parts, family, shots, grid.drawing), strict=True):
-            path = _free_path(folder, f"{slug(shot.prompt) or 'picture'}-s{shot.seed}")
-            settings = {**grid.drawing.model_dump(), "prompt": shot.prompt, "seed": shot.seed, "base_model": grid.base_model}
-            sample.write_png(path, picture, {**settings, "adapter": column.label})
-            drawn.append(Drawn(path, shot.prompt, shot.seed))
-    return drawn
-
-
-def _free_path(folder: Path, stem: str) -> Path:
-    path, number = folder / f"{stem}.png", 1
-    while path.exists():
-        number += 1
-        path = folder / f"{stem}-{number}.png"
-    return path

@@ -28,6 +28,7 @@ from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
 from sdplay.attach.words import table_of
 from sdplay.cache import ENCODE_BATCH
+from sdplay.config import FrozenWeights
 from sdplay.diffusion.objective import per_sample_loss
 from sdplay.families import Conditioning, Family, Parts
 from sdplay.hub import Base
@@ -120,7 +121,7 @@ class MicroBatch:
     """Whether the texts are encoded in the step, with gradients, and not read from the cache."""
 
 
-def without_numbers(base: Base, family: Family, precision: str, *, weights: str = "auto") -> Parts:
+def without_numbers(base: Base, family: Family, precision: str, *, weights: FrozenWeights = "auto") -> Parts:
     """A base's networks by its configs alone, on the meta device, frozen, with weights of the types a card would hold.
 
     weights: as a config's `frozen_weights`; a test compares with what `pipelines.shrink` does.
@@ -137,7 +138,7 @@ def without_numbers(base: Base, family: Family, precision: str, *, weights: str 
     if precision == "bfloat16" and weights != "float32":
         for network in (denoiser, *text_encoders.values()):
             nn.Module.to(network, torch.bfloat16)
-    if weights == "int8" or weights == "nf4":
+    if weights in ("int8", "nf4"):
         for network in (denoiser, *(encoder for name, encoder in text_encoders.items() if name == "text_encoder_3")):
             quantize_layers(network, weights)
     denoiser.to(memory_format=torch.channels_last)

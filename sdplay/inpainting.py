@@ -1,7 +1,7 @@
 """Inpainting U-Nets: they see, beside the noisy latents, a mask of what is hidden and the latents of what is not.
 
-Training shows them pictures with holes (holes.py). Drawing from a text alone hides the whole picture, one of the cases such bases
-were made with.
+Training shows them pictures with holes (holes.py). Drawing without a mask hides the whole picture, one of the cases such bases were
+made with; with a painted mask they see what is outside of it.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ def with_hidden_picture(parts: Parts, x_t: Tensor) -> Tensor:
 
 
 def hiding_arguments(parts: Parts, request: DrawRequest) -> dict[str, Any]:
-    """What an inpainting pipeline must be given to draw a whole picture; nothing for others."""
-    if parts.denoiser.config.in_channels != CHANNELS:
+    """What an inpainting pipeline must be given to draw a whole picture from nothing; nothing for others."""
+    if parts.denoiser.config.in_channels != CHANNELS or request.start:
         return {}
-    count, side = len(request.seeds), request.size
-    latent_side = side // parts.latent_factor
+    count, height, width = len(request.seeds), request.height, request.width
+    grey = _grey(parts, height // parts.latent_factor, width // parts.latent_factor)
     return {
-        "image": torch.full((count, 3, side, side), 0.5),
-        "mask_image": torch.ones(count, 1, side, side),
-        "masked_image_latents": _grey(parts, latent_side, latent_side).repeat(count, 1, 1, 1),
+        "image": torch.full((count, 3, height, width), 0.5),
+        "mask_image": torch.ones(count, 1, height, width),
+        "masked_image_latents": grey.repeat(count, 1, 1, 1),
         "strength": 1.0,
     }
 

@@ -106,6 +106,12 @@ class Library:
         for suffix in (".safetensors", ".json", ".png"):
             path.with_suffix(suffix).unlink(missing_ok=True)
 
+    def keep_preview(self, column: str, drawn: Path) -> None:
+        """Keep a picture as the preview of the file that `column` names; other columns have their own pictures."""
+        path = self._workspace.adapters / column
+        if FILE_NAME.fullmatch(column) and path.is_file():
+            shutil.copyfile(drawn, path.with_suffix(".png"))
+
     def _of_file(self, path: Path) -> Adapter:
         facts = self._facts(path)
         return Adapter(
@@ -197,14 +203,21 @@ def chosen_file(repository: str, files: Sequence[str]) -> str:
 def _of_run(row: RunSummary) -> Adapter:
     facts = AdapterFacts(family=row.base, method=row.method, trigger=row.token)
     return Adapter(
-        column=row.id, title=row.name, origin="run", facts=facts, num_bytes=row.num_bytes, picture=row.picture, star=row.star
+        column=row.id, title=row.name, origin="run", facts=facts, picture=row.picture, star=row.star
     )  # fmt: skip
 
 
 def _download(repository: str, file: str) -> Path:
     """A file of the Hub on this disk. Raises AdapterError."""
     from huggingface_hub import HfApi, hf_hub_download
-    from huggingface_hub.errors import EntryNotFoundError, GatedRepoError, HfHubHTTPError, OfflineModeIsEnabled, RepositoryNotFoundError
+    from huggingface_hub.errors import (
+        EntryNotFoundError,
+        GatedRepoError,
+        HfHubHTTPError,
+        LocalEntryNotFoundError,
+        OfflineModeIsEnabled,
+        RepositoryNotFoundError,
+    )
 
     try:
         wanted = file or chosen_file(repository, HfApi().list_repo_files(repository))
@@ -212,9 +225,14 @@ def _download(repository: str, file: str) -> Path:
         return Path(hf_hub_download(**arguments))
     except GatedRepoError:
         raise AdapterError(f"{repository} is gated.", f"Open huggingface.co/{repository}, accept, then run `hf auth login`.") from None
+    except (LocalEntryNotFoundError, OfflineModeIsEnabled) as error:
+        raise _unreachable(repository, error) from error
     except (RepositoryNotFoundError, EntryNotFoundError):
         raise AdapterError(f"There is no {file or 'public repository'} at {repository} on the Hub.", "Check the spelling.") from None
-    except (OfflineModeIsEnabled, HfHubHTTPError, OSError) as error:
-        raise AdapterError(
-            f"{repository} could not be downloaded: {type(error).__name__}.", "Check the connection, or download the file and add it here."
-        ) from error
+    except (HfHubHTTPError, OSError) as error:
+        raise _unreachable(repository, error) from error
+
+
+def _unreachable(repository: str, error: Exception) -> AdapterError:
+    hint = "Check the connection, or download the file and add it here."
+    return AdapterError(f"{repository} could not be downloaded: {type(error).__name__}.", hint)

@@ -5,9 +5,11 @@ The order of the pictures comes from generators seeded by (seed, epoch), so a re
 
 from __future__ import annotations
 
+import bisect
+import itertools
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -25,6 +27,7 @@ from sdplay.holes import Holes, holes_for
 from sdplay.job import Hooks, Job
 from sdplay.methods import Trainable
 from sdplay.prior import ClassSource, Prior, prepare_prior
+from sdplay.resting import resting
 
 ORDER, VALIDATION = buckets.ORDER, 1002
 """Streams of random numbers beside the micro-batches of a step, which are numbered from 0."""
@@ -58,6 +61,8 @@ class Material:
     prior: Prior | None
     holes: Holes | None = None
     """What an inpainting base sees of the pictures."""
+    shares: list[list[float]] = field(default_factory=list)
+    """For each training picture how much each of its texts counts; empty: all alike."""
 
     def rows_at(self, position: int, config: TrainConfig) -> tuple[Bucket, list[int]]:
         """The bucket of the batch at a position of the run, and which of its rows."""
@@ -72,7 +77,9 @@ class Material:
         """One of the picture's texts, or none for a share `dropout` of the draws."""
         dropped, choice = torch.rand(2, generator=random).tolist()
         choices = self.captions[picture]
-        return "" if dropped < dropout else choices[int(choice * len(choices))]
+        if dropped < dropout:
+            return ""
+        return chosen_by_share(choices, self.shares[picture], choice) if self.shares else choices[int(choice * len(choices))]
 
 
 def prepare_material(job: Job, hooks: Hooks, trainable: Trainable) -> Material:
@@ -92,21 +99,28 @@ def prepare_material(job: Job, hooks: Hooks, trainable: Trainable) -> Material:
         stop_requested=hooks.stop_requested,
     )
     prior = prepare_prior(config, job.parts, job.family, source)
+    encoders, others = list(job.parts.text_encoders.values()), [job.parts.pipeline.vae, job.parts.denoiser]
     texts = ["", *held_out_captions, *(text for choices in captions for text in choices), *([prior.text] if prior else [])]
-    return Material(
-        train=_encoded(job, train_examples, sides, say=_say(hooks, "encoding pictures")),
-        held_out=_encoded(job, held_out, sides[:1], say=_say(hooks, "encoding pictures")),
-        captions=captions,
-        held_out_captions=held_out_captions,
-        conditioning=encode_texts(
+    with resting(job.parts, encoders):
+        train = _encoded(job, train_examples, sides, say=_say(hooks, "encoding pictures"))
+        validated = _encoded(job, held_out, sides[:1], say=_say(hooks, "encoding pictures"))
+    with resting(job.parts, others if "text_encoder_3" in job.parts.text_encoders else []):
+        conditioning = encode_texts(
             [] if trainable.changes_text else texts,
             job.parts,
             job.family,
             folder=job.cache_folder / "text",
             on_progress=_say(hooks, "encoding text"),
-        ),
+        )
+    return Material(
+        train=train,
+        held_out=validated,
+        captions=captions,
+        held_out_captions=held_out_captions,
+        conditioning=conditioning,
         objective=losses.prepared_objective(job.family.objective(job.parts), config),
         prior=prior,
+        shares=[shares_for(example.caption, config) for example in train_examples] if config.template_weights else [],
         holes=holes_for(job.parts, job.family, train_examples, config),
     )
 
@@ -124,8 +138,24 @@ def split(examples: Sequence[Example], share: float, seed: int) -> tuple[list[Ex
 
 def texts_for(caption: str, config: TrainConfig) -> list[str]:
     """Every text a picture may be shown with, from all templates."""
+    return [text for texts in _texts_by_template(caption, config) for text in texts]
+
+
+def shares_for(caption: str, config: TrainConfig) -> list[float]:
+    """How much each of `texts_for` counts: a template's weight, shared out evenly among the texts it makes."""
+    by_template = zip(config.template_weights, _texts_by_template(caption, config), strict=True)
+    return [weight / len(texts) for weight, texts in by_template for _ in texts]
+
+
+def chosen_by_share(choices: Sequence[str], shares: Sequence[float], choice: float) -> str:
+    """The text at `choice`, a number in [0, 1), when the texts lie side by side, each as wide as its share."""
+    edges = list(itertools.accumulate(shares))
+    return choices[min(bisect.bisect_right(edges, choice * edges[-1]), len(choices) - 1)]
+
+
+def _texts_by_template(caption: str, config: TrainConfig) -> list[list[str]]:
     values = templates.Values(token=config.token, class_word=config.class_word, caption=caption, style=config.token)
-    return [text for template in config.caption_templates for text in templates.expand_all(template, values)]
+    return [templates.expand_all(template, values) for template in config.caption_templates]
 
 
 def indices_of(first: int, count: int, *, num_examples: int, seed: int) -> list[int]:

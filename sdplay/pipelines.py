@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import copy
+import functools
 import hashlib
+import inspect
 import json
-from collections.abc import Mapping
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +17,14 @@ from torch import Tensor, nn
 
 from sdplay.device import Device, autocast, computes_in_bfloat16
 from sdplay.diffusion.objective import Objective
-from sdplay.errors import Cancelled, ModelError
-from sdplay.families import DrawRequest, Parts
+from sdplay.errors import Cancelled, ConfigError, ModelError
+from sdplay.families import DrawRequest, Parts, Start
 from sdplay.quantized import quantize_layers
+from sdplay.remembered_texts import text_mark
+from sdplay.schedulers import scheduler_for
 
-AT_ONCE_PX = 2**21
-"""Pixels the autoencoder encodes at once: 8 pictures of 512 px, 2 of 1024 px, which take some GB in float32."""
+AT_ONCE_PX = 2**18
+"""Pixels the autoencoder encodes at once: one picture of 512 px or more, which takes 0.7 GB in float32, and 2.7 GB at 1024 px."""
 
 
 def load_pipeline(kind: Any, folder: Path, *, source: str, checkpoint: Path | None = None, **options: Any) -> Any:  # noqa: ANN401  diffusers' own
@@ -45,6 +50,7 @@ def assemble(pipeline: Any, device: Device, *, source: str, denoiser: str, encod
     """Freeze a loaded pipeline and move it to the device. encoders: each text encoder's name and its tokenizer's."""
     network, vae = getattr(pipeline, denoiser), pipeline.vae
     text_encoders = {name: getattr(pipeline, name) for name in encoders}
+    tokenizers = {name: getattr(pipeline, tokenizer) for name, tokenizer in encoders.items()}
     for module in (network, vae, *text_encoders.values()):
         module.requires_grad_(False).eval()
     pipeline.to(device.torch_device)
@@ -53,7 +59,7 @@ def assemble(pipeline: Any, device: Device, *, source: str, denoiser: str, encod
         pipeline=pipeline,
         denoiser=network,
         text_encoders=text_encoders,
-        tokenizers={name: getattr(pipeline, tokenizer) for name, tokenizer in encoders.items()},
+        tokenizers=tokenizers,
         device=device.torch_device,
         size=network.config.sample_size * pipeline.vae_scale_factor,
         size_multiple=size_multiple,
@@ -61,6 +67,7 @@ def assemble(pipeline: Any, device: Device, *, source: str, denoiser: str, encod
         latent_channels=vae.config.latent_channels,
         source=source,
         fingerprint=fingerprint(vae, *text_encoders.values()),
+        text_mark=text_mark(text_encoders, tokenizers),
     )
 
 
@@ -103,33 +110,82 @@ def diffusion_objective(parts: Parts) -> Objective:
     return Objective(scheduler.alphas_cumprod.float().to(parts.device), prediction)
 
 
-def starting_noise(parts: Parts, request: DrawRequest) -> Tensor:
-    """(B, C, h, w); the noise of a picture depends on its seed and size only."""
-    side = request.size // parts.latent_factor
-    shape = (parts.latent_channels, side, side)
-    return torch.stack([torch.randn(shape, generator=torch.Generator().manual_seed(seed)) for seed in request.seeds]).to(parts.device)
+def noise_of(parts: Parts, seed: int, width: int, height: int) -> Tensor:
+    """(C, h, w); the noise of a picture depends on its seed and size in px only."""
+    return _noise(parts, torch.Generator().manual_seed(seed), width, height)
 
 
-def run_pipeline(parts: Parts, request: DrawRequest, **arguments: Any) -> Any:  # noqa: ANN401  diffusers' own
-    """Call the pipeline with what every family gives it. Raises Cancelled between two denoising steps."""
+def _noise(parts: Parts, generator: torch.Generator, width: int, height: int) -> Tensor:
+    shape = (parts.latent_channels, height // parts.latent_factor, width // parts.latent_factor)
+    return torch.randn(shape, generator=generator).to(parts.device)
+
+
+def run_pipeline(parts: Parts, request: DrawRequest, filler: Any, **arguments: Any) -> Any:  # noqa: ANN401  diffusers' own
+    """Call the pipeline with what every family gives it. Raises Cancelled between two denoising steps, ConfigError for what it cannot.
+
+    filler: diffusers' inpainting pipeline of the family. It draws whatever has a start picture: with a mask that is white from
+    edge to edge it is image to image, and at strength 1 it begins, as text to image does, with noise alone.
+    """
 
     def check(pipe: Any, step: int, timestep: int, values: dict[str, Any]) -> dict[str, Any]:  # noqa: ANN401  diffusers' own
         if request.cancelled():
             raise Cancelled("Drawing was cancelled.")
         return values
 
-    with autocast(parts.device):
-        return parts.pipeline(
+    scheduler = scheduler_for(parts.pipeline.scheduler, request.scheduler)
+    generators = [torch.Generator().manual_seed(seed) for seed in request.seeds]
+    if request.start:
+        components = {**parts.pipeline.components, "scheduler": copy.deepcopy(scheduler)}
+        pipeline = filler(**components, **({} if "safety_checker" not in components else {"requires_safety_checker": False}))
+        pipeline.set_progress_bar_config(disable=True)
+        arguments |= _start_arguments(request.start, len(request.seeds))
+    else:
+        pipeline = parts.pipeline
+        own = torch.stack([_noise(parts, generator, request.width, request.height) for generator in generators])
+        arguments["latents"] = own if request.noise is None else request.noise
+    if request.guidance_rescale:
+        arguments["guidance_rescale"] = _supported(request.guidance_rescale, pipeline)
+    with _drawing_with(pipeline, scheduler, generators), autocast(parts.device):
+        return pipeline(
             prompt_embeds=request.conditioning.hidden,
             negative_prompt_embeds=request.negative.hidden,
-            latents=starting_noise(parts, request),
-            height=request.size,
-            width=request.size,
+            generator=generators,
+            height=request.height,
+            width=request.width,
             num_inference_steps=request.steps,
             guidance_scale=request.guidance_scale,
             callback_on_step_end=check,
             **arguments,
         ).images
+
+
+def _start_arguments(start: Start, count: int) -> dict[str, Any]:
+    return {
+        "image": start.latents.repeat(count, 1, 1, 1),
+        "mask_image": start.hidden.repeat(count, 1, 1, 1),
+        "masked_image_latents": start.seen.repeat(count, 1, 1, 1),
+        "strength": start.strength,
+    }
+
+
+@contextmanager
+def _drawing_with(pipeline: Any, scheduler: Any, generators: list[torch.Generator]) -> Iterator[None]:  # noqa: ANN401  diffusers' own
+    """The pipeline with another scheduler. One that adds noise in every step takes it from the pictures' own seeds."""
+    own = pipeline.scheduler
+    if type(scheduler).__name__ == "FlowMatchLCMScheduler":  # diffusers 0.42's SD3 pipelines hand it no generator
+        scheduler.step = functools.partial(scheduler.step, generator=generators)
+    pipeline.scheduler = scheduler
+    try:
+        yield
+    finally:
+        scheduler.__dict__.pop("step", None)
+        pipeline.scheduler = own
+
+
+def _supported(guidance_rescale: float, pipeline: Any) -> float:  # noqa: ANN401  diffusers' own
+    if "guidance_rescale" not in inspect.signature(pipeline.__call__).parameters:
+        raise ConfigError("Guidance cannot be rescaled in this drawing.", "Set guidance rescale to 0.")
+    return guidance_rescale
 
 
 def shrink(device: Device, large: nn.Module, *others: nn.Module) -> None:

@@ -44,7 +44,7 @@ class MemoryPlan:
     """The most that a forward and backward pass hold at once, what lives for a moment only included."""
     reserve: int
     pictures: int = 0
-    """The most that is held when no step runs: everything on the card, and a picture that is encoded or decoded."""
+    """The most that is held when no step runs: while a picture is encoded or decoded, or texts are read."""
     disk: DiskPlan = field(default_factory=DiskPlan)
 
     @property
@@ -120,9 +120,20 @@ def memory_plan(base: Base, config: TrainConfig, precision: Precision) -> Memory
         activations=step.kept,
         step=step.fullest,
         reserve=reserve,
-        pictures=sum(weights.values()) + trained + kept + pictures + reserve,
+        pictures=max(_looking(weights, reads=reads) + pictures, _reading(weights)) + trained + kept + reserve,
         disk=written,
     )
+
+
+def _looking(weights: Mapping[str, int], *, reads: bool) -> int:
+    """On the card while a picture is encoded or decoded."""
+    return sum(num_bytes for name, num_bytes in weights.items() if reads or "encoder" not in name)
+
+
+def _reading(weights: Mapping[str, int]) -> int:
+    """On the card while texts are read: with T5, which is larger than the denoiser, not the denoiser."""
+    away = ("denoiser", "vae") if "text_encoder_3" in weights else ("vae",)
+    return sum(num_bytes for name, num_bytes in weights.items() if name not in away)
 
 
 def disk_needed(base: Base, config: TrainConfig) -> DiskPlan:

@@ -10,9 +10,12 @@ import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from PIL import Image, PngImagePlugin, UnidentifiedImageError
+
+from sdplay.config import DrawConfig, GenerateConfig, Scheduler, parse
+from sdplay.templates import split_negative
 
 CHUNK, TEXT_CHUNK = "sdplay", "parameters"
 MAX_TEXT = 100_000
@@ -57,16 +60,17 @@ def read(path: Path) -> dict[str, Any] | None:
 
 def parameters_text(settings: Mapping[str, object], size: tuple[int, int] | None = None) -> str:
     """The text that A1111 and its relatives read: prompt, negative prompt, and one line of `Name: value`."""
-    lines = [str(settings.get("prompt") or "")]
-    if settings.get("negative_prompt"):
-        lines.append(f"{_NEGATIVE}{settings['negative_prompt']}")
+    prompt, own = split_negative(str(settings.get("prompt") or ""))
+    lines = [prompt]
+    if negative := own or settings.get("negative_prompt"):
+        lines.append(f"{_NEGATIVE}{negative}")
     values = {**settings, "size": "x".join(map(str, size)) if size else settings.get("size")}
     lines.append(", ".join(f"{label}: {_quoted(values[key])}" for label, key in _NAMES.items() if values.get(key) not in (None, "")))
     return "\n".join(lines)
 
 
 def parse_parameters(text: str) -> dict[str, Any]:
-    """What A1111's text says, by our names; the shorter side of a picture that is not square. Empty when it is another kind of text."""
+    """What A1111's text says, by our names; `size` is the width, `height` is there when it differs. Empty for another kind of text."""
     *lines, last = text[:MAX_TEXT].strip().split("\n")
     pairs = {name: _unquoted(value) for name, value in _PAIR.findall(last)}
     if "Steps" not in pairs:
@@ -79,9 +83,30 @@ def parse_parameters(text: str) -> dict[str, Any]:
         if key in found:
             found[key] = _number(str(found[key]), kind)
     if "size" in found:
-        sides = [int(side) for side in re.findall(r"\d{1,5}", str(found["size"]))]
-        found["size"] = min(sides) if sides else None
+        width, height = _sides(str(found["size"]))
+        found |= {"size": width, "height": height if height != width else None}
+    if pairs.get("Schedule type"):  # A1111 splits a scheduler's name since 1.9
+        found["scheduler"] = f"{found.get('scheduler', '')} {pairs['Schedule type']}".strip().removesuffix(" Automatic")
     return {key: value for key, value in found.items() if value is not None}
+
+
+def as_asked(settings: Mapping[str, object]) -> DrawConfig:
+    """What was asked for when a picture with these settings was drawn; what they do not say is as usual. Raises ConfigError.
+
+    A scheduler that sdplay does not have is left out.
+    """
+    drawing = {key: settings[key] for key in GenerateConfig.model_fields if settings.get(key) is not None}
+    if drawing.get("scheduler") not in get_args(Scheduler):
+        drawing.pop("scheduler", None)
+    named = {"base_model": "base_model", "adapter": "adapter", "image_strength": "strength"}
+    whole = {ours: settings[key] for key, ours in named.items() if settings.get(key) not in (None, "")}
+    asked = {"prompts": (settings.get("prompt", ""),), "seeds": (settings.get("seed", 1),), "drawing": parse(GenerateConfig, drawing)}
+    return parse(DrawConfig, {**whole, **asked})
+
+
+def _sides(text: str) -> tuple[int | None, int | None]:
+    sides = [int(side) for side in re.findall(r"\d{1,5}", text)]
+    return (sides[0], sides[-1]) if sides else (None, None)
 
 
 def _from_json(chunk: object) -> dict[str, Any] | None:

@@ -15,6 +15,8 @@ from sdplay.prompt_sets import PromptSet
 from sdplay.workspace import PRESETS
 
 DEFAULT_METHOD = "lora"
+AUTO = "auto"
+"""Not a file: chosen from the data set and the machine, see advice.py."""
 DEFAULT_TOKEN = "ohwx"
 """A trigger word that means nothing yet, for users who give none."""
 
@@ -47,10 +49,12 @@ def load_training_presets(folder: Path = PRESETS / "training") -> dict[str, Trai
 
 
 def training_preset(name: str) -> TrainingPreset:
-    """A preset by name. Raises ConfigError that lists the names."""
+    """A preset by name; `auto` is empty, to be filled by advice. Raises ConfigError that lists the names."""
+    if name == AUTO:
+        return TrainingPreset(title="Tell me", why="Looks at your pictures and this machine, and chooses.", needs="", place=0, config={})
     presets = load_training_presets()
     if name not in presets:
-        raise ConfigError(f"There is no training preset {name!r}.", f"Choose one of: {', '.join(presets)}.")
+        raise ConfigError(f"There is no training preset {name!r}.", f"Choose one of: {', '.join([AUTO, *presets])}.")
     return presets[name]
 
 
@@ -66,11 +70,14 @@ def compose_training(preset: TrainingPreset, prompt_set: PromptSet, changes: Map
     """A training config's values: the preset's, then the prompt set's, then the user's changes."""
     values: dict[str, object] = {
         **adapted(preset.config, str(changes.get("method") or preset.config.get("method", DEFAULT_METHOD))),
-        "caption_templates": list(prompt_set.train),
-        "sample_prompts": list(prompt_set.sample),
+        "caption_templates": prompt_set.caption_templates,
+        "template_weights": prompt_set.template_weights,
+        "sample_prompts": prompt_set.prompts("sample"),
         "negative_prompt": prompt_set.negative,
         **changes,
     }
+    if "caption_templates" in changes and "template_weights" not in changes:
+        values["template_weights"] = []
     if not values.get("token"):
         values["token"] = DEFAULT_TOKEN
     return values

@@ -32,7 +32,7 @@ def watch_comparison(engine: Engine, comparison_id: str, *, quiet: bool) -> Comp
         if not quiet and sys.stderr.isatty():
             end = "\n" if comparison.ended else ""
             print(
-                f"\r\x1b[K{comparison.status}: {len(comparison.cells)} of {comparison.config.num_cells} pictures", end=end, file=sys.stderr
+                f"\r\x1b[K{comparison.status}: {len(comparison.drawn)} of {comparison.config.num_cells} pictures", end=end, file=sys.stderr
             )
         if comparison.ended:
             return comparison

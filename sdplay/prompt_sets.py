@@ -1,18 +1,31 @@
-"""Prompt sets: the templates a run trains with and the prompts that show what it learned, as one small YAML file each."""
+"""Prompt sets: the templates a run trains with and the prompts that show what it learned, as one small YAML file each.
+
+A line is a template, maybe with flags: see prompt_rows.py.
+"""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ModelWrapValidatorHandler, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ModelWrapValidatorHandler,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 from typing_extensions import Self
 
 from sdplay import templates
 from sdplay.errors import ConfigError, SdplayError, TemplateError
+from sdplay.prompt_rows import PromptRow, Use, check_row, parse_row, parse_rows
 from sdplay.workspace import slug, write_atomically
 
 log = logging.getLogger(__name__)
@@ -41,14 +54,15 @@ class PromptSet(BaseModel):
 
     @field_validator("train", "sample")
     @classmethod
-    def _templates_can_be_read(cls, given: tuple[str, ...]) -> tuple[str, ...]:
-        for number, template in enumerate(given, start=1):
-            if not template.strip():
+    def _templates_can_be_read(cls, given: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        uses: tuple[Use, ...] = ("train",) if info.field_name == "train" else ("sample", "compare")
+        for number, line in enumerate(given, start=1):
+            if not line.strip():
                 raise TemplateError(f"Template {number} is empty.", "Write something there, or remove it.")
             try:
-                templates.check(template)
+                check_row(parse_row(line, uses))
             except TemplateError as error:
-                raise TemplateError(f"In '{template[:80]}': {error.message}", error.hint) from error
+                raise TemplateError(f"In '{line[:80]}': {error.message}", error.hint) from error
         return given
 
     @model_validator(mode="wrap")
@@ -58,6 +72,32 @@ class PromptSet(BaseModel):
             return handler(given)
         except ValidationError as error:
             raise in_a_sentence(error) from error
+
+    @property
+    def rows(self) -> list[PromptRow]:
+        """The set as a table; a line that is in both lists is one row."""
+        return parse_rows(self.train, self.sample)
+
+    @property
+    def caption_templates(self) -> list[str]:
+        """What training shows a picture with, without flags."""
+        return [row.text for row in self._lines("train")]
+
+    @property
+    def template_weights(self) -> list[float]:
+        """How often each of `caption_templates` is drawn; empty when all count alike."""
+        weights = [row.weight for row in self._lines("train")]
+        return weights if set(weights) != {1.0} else []
+
+    def prompts(self, use: Literal["sample", "compare"]) -> list[str]:
+        """What training, or a comparison, draws; where every line is for the other, all of them."""
+        rows = self._lines("sample")
+        return [row.prompt for row in rows if use in row.uses] or [row.prompt for row in rows]
+
+    def _lines(self, which: Literal["train", "sample"]) -> list[PromptRow]:
+        if which == "train":
+            return [parse_row(line, ("train",)) for line in self.train]
+        return [parse_row(line, ("sample", "compare")) for line in self.sample]
 
 
 def load_prompt_sets(folders: Sequence[Path]) -> dict[str, PromptSet]:
@@ -155,7 +195,7 @@ def _prompts_from(argument: str) -> list[str]:
     if not path.is_file():
         raise ConfigError(f"There is no file {argument!r}.", "Give a file with one prompt on each line, or a prompt.")
     if path.suffix == ".yaml":
-        return list(read_prompt_set(path).sample)
+        return read_prompt_set(path).prompts("compare")
     prompts = parse_prompts(_read_text(path))
     if not prompts:
         raise ConfigError(f"{path.name} holds no prompts.", "Write one on each line.")

@@ -14,6 +14,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.nn.grad import conv2d_input
 
 Bits = Literal["int8", "nf4"]
 
@@ -174,7 +175,7 @@ class QuantizedConv2d(nn.Conv2d):
 
     def input_gradient(self, shape: torch.Size, gradient: Tensor, weight: Tensor) -> Tensor:
         """Of the loss by what went in."""
-        return torch.nn.grad.conv2d_input(shape, weight, gradient, self.stride, self.padding, self.dilation, self.groups)  # type: ignore[arg-type]
+        return conv2d_input(shape, weight, gradient, self.stride, self.padding, self.dilation, self.groups)  # type: ignore[arg-type]
 
 
 _CLASSES: dict[type[nn.Module], type[nn.Module]] = {nn.Linear: QuantizedLinear, nn.Conv2d: QuantizedConv2d}

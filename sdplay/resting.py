@@ -42,16 +42,32 @@ def resting(parts: Parts, networks: Sequence[nn.Module]) -> Iterator[None]:
 
 
 @contextmanager
-def at_hand(parts: Parts) -> Iterator[None]:
-    """Inside, everything is on the card: to draw, to encode, to decode."""
-    away = list(parts.resting)
-    parts.resting = []
-    _move(parts, away, parts.device)
+def at_hand(parts: Parts, networks: Sequence[nn.Module] | None = None) -> Iterator[None]:
+    """Inside, the networks that rest, or those of them that are named, are on the card: to draw, to encode, to decode."""
+    before = list(parts.resting)
+    brought = [network for network in before if networks is None or any(network is one for one in networks)]
+    parts.resting = [network for network in before if not any(network is one for one in brought)]
+    _move(parts, brought, parts.device)
     try:
         yield
     finally:
-        parts.resting = away
-        _move(parts, away, torch.device("cpu"))
+        parts.resting = before
+        _move(parts, brought, torch.device("cpu"))
+
+
+@contextmanager
+def reading(parts: Parts) -> Iterator[None]:
+    """Inside, the text encoders are on the card. T5 is larger than the denoiser, which makes room for it in a run."""
+    room = [parts.denoiser] if "text_encoder_3" in parts.text_encoders and parts.resting else []
+    with resting(parts, room), at_hand(parts, list(parts.text_encoders.values())):
+        yield
+
+
+@contextmanager
+def looking(parts: Parts) -> Iterator[None]:
+    """Inside, the autoencoder and the denoiser are on the card."""
+    with at_hand(parts, [parts.pipeline.vae, parts.denoiser]):
+        yield
 
 
 def _move(parts: Parts, networks: Sequence[nn.Module], device: torch.device) -> None:

@@ -51,4 +51,14 @@ class SampleRounds:
         started = time.perf_counter()
         scores = judge.scores(drawn)
         if scores is not None:
-            self.hooks.emit(Scores(step=drawn.step, judge=judge.name, seconds=time.perf_counter() - started, **scores))
+            seconds = time.perf_counter() - started
+            self.hooks.emit(
+                Scores(
+                    step=drawn.step,
+                    judge=judge.name,
+                    likeness=scores["likeness"],
+                    agreement=scores["agreement"],
+                    nearness=scores["nearness"],
+                    seconds=seconds,
+                )
+            )

@@ -3,6 +3,7 @@
     {token} {class} {caption} {style}   variables, replaced by what the user gave
     {a|b|c}                             alternatives; a branch may be empty, or hold variables and alternatives
     {{ and }}                           braces that stay in the prompt
+    a prompt --n what it must not show  a negative of its own, as kohya's sample prompts have it
 
 Inside alternatives `}}` is a literal brace only where it answers a `{{` of the same branch;
 otherwise it closes two pairs, so that `{a|{token}}` reads as one expects.
@@ -21,7 +22,7 @@ from sdplay.errors import TemplateError
 
 VARIABLES = ("token", "class", "caption", "style")
 
-MAX_LENGTH = 1000
+MAX_LENGTH = 4000
 MAX_COMBINATIONS = 64
 
 
@@ -79,6 +80,12 @@ def count(template: str) -> int:
 def uses(template: str) -> set[str]:
     """The variables that occur in the template, in any branch. Raises TemplateError."""
     return _variables(_parse(template))
+
+
+def split_negative(prompt: str) -> tuple[str, str]:
+    """(prompt, its own negative): what stands before and behind ` --n `; the negative is empty where there is none."""
+    text, _, negative = f" {prompt}".partition(" --n ")
+    return text.strip(), negative.strip()
 
 
 def token_warning(token: str, known_words: Container[str]) -> str | None:

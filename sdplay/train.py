@@ -23,6 +23,7 @@ from sdplay.cache import Latents
 from sdplay.config import TrainConfig
 from sdplay.device import autocast, card_memory
 from sdplay.diffusion.objective import AnyObjective, per_sample_loss, step_generator
+from sdplay.disk import disk_plan
 from sdplay.errors import DeviceError
 from sdplay.events import Checkpoint, Finished, Note, Phase, Started, Step, Stopped, Validation
 from sdplay.families import Conditioning, batch
@@ -64,7 +65,8 @@ def train(job: Job, hooks: Hooks) -> None:
         hooks.emit(Started(step=step, device=job.device.label))
         material = prepare_material(job, hooks, trainable)
         if step == 0:
-            for note in (*optimizers.notes(config), *losses.notes(config, material.objective)):
+            told = disk_plan(config, trainable).sentence
+            for note in (told, *optimizers.notes(config), *losses.notes(config, material.objective)):
                 hooks.emit(Note(text=note))
             SampleRounds(job, hooks, material).draw(0)
         if config.gradient_checkpointing == "on":
@@ -171,7 +173,7 @@ def _draw_batch(job: Job, material: Material, *, step: int, micro: int) -> tuple
     drawn = replace(drawn, area=None if bucket.areas is None else bucket.areas[rows])
     if material.holes is not None:
         pictures = [bucket.pictures[row] for row in rows]
-        drawn = replace(drawn, hidden=material.holes.shown(pictures, tuple(drawn.x0.shape[2:]), step=step, micro=micro))
+        drawn = replace(drawn, hidden=material.holes.shown(pictures, (drawn.x0.shape[2], drawn.x0.shape[3]), step=step, micro=micro))
     shown = Batch(losses.varied(drawn, config, objective, step=step, micro=micro), texts)
     if material.prior is None or material.prior.latents is None:
         return shown, None

@@ -15,15 +15,16 @@ from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Generic, Literal, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from filelock import FileLock, Timeout
 
 from sdplay import hub
-from sdplay.config import PriorConfig
+from sdplay.config import FrozenWeights, PriorConfig
 from sdplay.data import DatasetStore
 from sdplay.errors import Cancelled, RunError, SdplayError
-from sdplay.events import Failed, Phase, Submitted
+from sdplay.estimate import peak_bytes, reset_peak, taken_seconds, write_outcome
+from sdplay.events import Failed, Note, Phase, Submitted
 from sdplay.longer import lengthened
 from sdplay.methods import parse_train_config
 from sdplay.runs import Run, RunLog
@@ -37,7 +38,6 @@ MAX_WAITING_RUNS = 20
 LOCK_SECONDS = 2.0
 RUN_DISK_BYTES = 200 * 2**20
 Result = TypeVar("Result")
-FrozenWeights = Literal["auto", "float32", "bfloat16", "int8", "nf4"]
 
 
 @dataclass
@@ -244,8 +244,12 @@ class Worker:
             between_steps=lambda: self._serve_drawings_between_steps(config.base_model),
             requested=run.take_request,
         )
+        reset_peak(loaded.device.kind)
         with explained_memory_errors("training"):
             train.train(job, hooks)
+        seconds = taken_seconds(list(run.events()))
+        if seconds and (outcome := write_outcome(run.folder, seconds, peak_bytes(loaded.device.kind))):
+            log.append(Note(text=outcome))
 
     def _load(self, source: str, weights: FrozenWeights = "auto", on_progress: hub.Progress | None = None) -> _Loaded:
         """The base with its frozen weights kept in `weights`: the one in memory if it is that, else read now."""

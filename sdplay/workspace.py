@@ -51,6 +51,16 @@ class Workspace:
         return self.root / "prompts"
 
     @property
+    def wildcards(self) -> Path:
+        """Text files that the user's templates call as `__name__`."""
+        return self.root / "wildcards"
+
+    @property
+    def experiments(self) -> Path:
+        """One folder per experiment."""
+        return self.root / "experiments"
+
+    @property
     def adapters(self) -> Path:
         """Adapter files the user brought."""
         return self.root / "adapters"

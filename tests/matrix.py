@@ -40,8 +40,9 @@ def table(reports: Mapping[str, Iterable[object]]) -> list[str]:
     for outcome in ("passed", "failed"):
         for report in reports.get(outcome, []):
             if isinstance(report, pytest.TestReport) and (found := CELL.search(report.nodeid)):
-                layouts = dict(report.user_properties).get("layouts", "")
-                cells[found["method"], found["family"]] = str(layouts) if outcome == "passed" else "FAILED"
+                place = found["method"], found["family"]
+                layouts = str(dict(report.user_properties).get("layouts", ""))
+                cells[place] = "FAILED" if outcome == "failed" else layouts or cells.get(place, "resumes")
     if not cells:
         return []
     lines = ["| method | " + " | ".join(FAMILIES) + " |", "|---|" + "---|" * len(FAMILIES)]

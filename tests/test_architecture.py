@@ -13,7 +13,31 @@ ROOT = Path(__file__).resolve().parent.parent
 SOURCES = sorted((ROOT / "sdplay").rglob("*.py"))
 HEAVY = {"torch", "diffusers", "transformers", "peft", "gradio", "datasets", "accelerate"}
 LIGHT = ("errors", "config", "events", "runs", "templates", "engine", "cli", "presets", "prompt_sets", "sample_sets")
-LIGHT += ("compare", "columns", "hub", "bases", "single_file", "plan")
+LIGHT += (
+    "history",
+    "library",
+    "exports",
+    "choice",
+    "diagnosis",
+    "card",
+    "longer",
+    "compare",
+    "columns",
+    "asked",
+    "film",
+    "png_settings",
+    "start",
+    "hub",
+    "bases",
+    "single_file",
+    "plan",
+    "experiments",
+    "lessons",
+    "styles",
+    "trigger",
+    "wildcards",
+    "prompt_files",
+)
 LEAVES = {
     "errors": set(), "workspace": set(), "quiet": set(), "events": set(),
     "config": {"errors"}, "templates": {"errors"}, "device": {"errors"}, "runs": {"config", "errors", "events", "workspace"},

@@ -12,8 +12,9 @@ import torch
 from sdplay.engine import Engine
 from sdplay.families import Parts, sd15
 from sdplay.memory_watch import piece_rows
-from sdplay.resting import at_hand, resting
-from sdplay.ui.views.run import run_row, status_card
+from sdplay.resting import at_hand, looking, reading, resting
+from sdplay.ui.views.live import status_card
+from sdplay.ui.views.run import run_row
 from tests.test_train import trained, values
 
 
@@ -64,7 +65,7 @@ def test_out_of_memory_is_advice_when_halving_does_not_help(
     assert state.status == "failed"
     assert "Not enough memory while training" in state.message
     assert "gradient checkpointing" in state.hint
-    assert len(state.notes) == 2, "halved twice at most"
+    assert sum("Memory ran out" in note for note in state.notes) == 2, "halved twice at most"
 
 
 def test_memory_that_runs_out_later_goes_on_from_the_same_step(
@@ -120,3 +121,19 @@ def test_what_rests_is_off_the_card_but_for_the_moments_it_is_needed() -> None:
 
     assert network.sent == ["cpu", "cuda", "use", "cpu", "step", "cuda"]
     assert parts.resting == []
+
+
+def test_only_what_is_asked_for_is_brought_and_t5_gets_the_denoisers_place() -> None:
+    vae, clip, t5, denoiser = (Traveller() for _ in range(4))
+    encoders = {"text_encoder": clip, "text_encoder_3": t5}
+    parts = SimpleNamespace(
+        device=torch.device("cuda"), resting=[], text_encoders=encoders, denoiser=denoiser, pipeline=SimpleNamespace(vae=vae)
+    )
+
+    with resting(parts, [vae, clip, t5]):  # type: ignore[arg-type]
+        with reading(parts):  # type: ignore[arg-type]
+            assert (t5.sent[-1], clip.sent[-1], vae.sent[-1], denoiser.sent[-1]) == ("cuda", "cuda", "cpu", "cpu")
+        with looking(parts):  # type: ignore[arg-type]
+            assert (t5.sent[-1], clip.sent[-1], vae.sent[-1], denoiser.sent[-1]) == ("cpu", "cpu", "cuda", "cuda")
+
+    assert all(network.sent[-1] == "cuda" for network in (vae, clip, t5, denoiser))

@@ -13,13 +13,14 @@ from sdplay import footprint
 from sdplay.cli import main
 from sdplay.config import LoraConfig
 from sdplay.device import Device, best_device
+from sdplay.disk import state_bytes
 from sdplay.engine import Engine
 from sdplay.errors import ConfigError
 from sdplay.families import NAMES, family
 from sdplay.hub import Base, find_base
 from sdplay.methods import method, parse_train_config
 from sdplay.optimizers import make_optimizer
-from sdplay.plan import LEARN_WORDS, MemoryPlan, memory_plan, state_bytes
+from sdplay.plan import MemoryPlan, memory_plan
 
 BASES = {"sd15": "tiny_base", "sd2": "tiny_sd2", "sdxl": "tiny_sdxl", "sd3": "tiny_sd3"}
 
@@ -174,10 +175,39 @@ def test_an_average_prior_preservation_and_learning_text_encoders_cost_memory(ti
     assert text.activations > plain.activations
 
 
-@pytest.mark.parametrize("name", LEARN_WORDS)
-def test_methods_that_learn_words_say_that_they_have_no_plan(name: str, tiny_base: Path) -> None:
-    with pytest.raises(ConfigError, match=name):
-        memory_plan(find_base(str(tiny_base)), parse_train_config({"method": name, "token": "sks"}), "float32")
+@pytest.mark.parametrize("name", NAMES)
+def test_a_word_is_planned_with_its_vectors_in_every_clip_encoder(name: str, request: pytest.FixtureRequest) -> None:
+    """4 bytes for each number of 3 vectors; gradients as many; and the text encoders' own activations, which LoRA does not keep."""
+    folder = request.getfixturevalue(BASES[name])
+    widths = [encoder.config.hidden_size for encoder in family(name).load(folder, best_device(), source="tiny").clip_encoders.values()]
+
+    plan = memory_plan(
+        find_base(str(folder)),
+        parse_train_config({"method": "textual_inversion", "token": "sks", "vectors": 3, "batch_size": 1}),
+        "float32",
+    )
+
+    assert (plan.trained, plan.gradients) == (4 * 3 * sum(widths), 4 * 3 * sum(widths))
+    assert plan.activations > plan_of(folder).activations
+    assert plan.frozen.keys() > {"denoiser"}, "the text encoders stay on the card"
+
+
+def test_pivotal_tuning_is_planned_with_word_and_adapter(tiny_base: Path) -> None:
+    word = memory_plan(
+        find_base(str(tiny_base)), parse_train_config({"method": "textual_inversion", "token": "sks", "batch_size": 1}), "float32"
+    )
+    pivotal = plan_of(tiny_base, method="pivotal", token="sks")
+
+    assert pivotal.trained == word.trained + plan_of(tiny_base).trained
+    assert pivotal.disk.results.keys() == {"adapter", "the same for A1111 and ComfyUI", "its word alone"}
+
+
+def test_what_idles_in_a_step_is_not_on_the_card_but_is_while_pictures_are_drawn(tiny_sdxl: Path) -> None:
+    plain, shuffled = plan_of(tiny_sdxl), plan_of(tiny_sdxl, caption_shuffle="on")
+
+    assert plain.frozen.keys() == {"denoiser"}
+    assert shuffled.frozen.keys() == {"denoiser", "text_encoder", "text_encoder_2"}
+    assert shuffled.pictures > plain.pictures > plain.frozen["denoiser"]
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -8,6 +8,8 @@ import pytest
 from PIL import Image, PngImagePlugin
 
 from sdplay import png_settings
+from sdplay.config import GenerateConfig
+from sdplay.errors import ConfigError
 
 SETTINGS = {
     "prompt": 'ein Fuchs, "rot", ümläut: 狐\nsecond line', "negative_prompt": "blur, text", "seed": 7, "steps": 20, "guidance_scale": 4.5,
@@ -41,13 +43,14 @@ def test_the_text_for_other_programs_says_the_same(tmp_path: Path) -> None:
 
     read_back = png_settings.parse_parameters(text)
 
-    assert read_back == {**SETTINGS, "size": 48}
+    assert read_back == {**{key: value for key, value in SETTINGS.items() if key != "size"}, "size": 64, "height": 48}
 
 
 def test_a_picture_of_another_program_is_read(tmp_path: Path) -> None:
     assert png_settings.read(saved(tmp_path / "a.png", parameters=A1111)) == {
         "prompt": "masterpiece, (1girl:1.2), <lora:foo:0.8>\na second line", "negative_prompt": "lowres, bad hands\nmore of it",
-        "steps": 28, "scheduler": "DPM++ 2M Karras", "guidance_scale": 7.5, "seed": 123, "size": 512, "base_model": "sd15", "clip_skip": 2,
+        "steps": 28, "scheduler": "DPM++ 2M Karras", "guidance_scale": 7.5, "seed": 123, "size": 512,
+        "height": 768, "base_model": "sd15", "clip_skip": 2,
     }  # fmt: skip
 
 
@@ -68,3 +71,31 @@ def test_what_is_no_picture_has_no_settings(tmp_path: Path) -> None:
     assert png_settings.read(tmp_path / "a.png") is None
     assert png_settings.read(tmp_path / "b.png") is None
     assert png_settings.read(tmp_path / "missing.png") is None
+
+
+def test_a_form_is_filled_as_the_picture_was_drawn(tmp_path: Path) -> None:
+    drawing = GenerateConfig(steps=7, scheduler="Euler a", clip_skip=2, negative_prompt="blue", size=64, height=96)
+    settings = {**drawing.model_dump(), "prompt": "a (red:1.2) ball", "seed": 5, "adapter": "RUN:0.8+a.safetensors", "image_strength": 0.5}
+    (tmp_path / "a.png").write_bytes(png_settings.write(Image.new("RGB", (64, 96)), settings))
+
+    asked = png_settings.as_asked(png_settings.read(tmp_path / "a.png") or {})
+
+    assert asked.drawing == drawing
+    assert (asked.prompts, asked.seeds, asked.base_model) == (("a (red:1.2) ball",), (5,), "mini")
+    assert (asked.adapter, asked.strength) == ("RUN:0.8+a.safetensors", 0.5)
+
+
+@pytest.mark.parametrize(
+    ("named", "scheduler"),
+    [("DPM++ 2M, Schedule type: Karras", "DPM++ 2M Karras"), ("Euler a, Schedule type: Automatic", "Euler a"), ("Restart", "base")],
+)
+def test_a_scheduler_is_known_however_a1111_names_it(named: str, scheduler: str) -> None:
+    settings = png_settings.parse_parameters(f"a ball\nSteps: 20, Sampler: {named}, Seed: 3")
+
+    assert png_settings.as_asked(settings).drawing.scheduler == scheduler
+
+
+@pytest.mark.parametrize("settings", [{"steps": "many"}, {"seed": -1}, {"size": 31}, {"adapter": "RUN", "prompt": 5}])
+def test_settings_nobody_can_have_asked_for_get_a_sentence(settings: dict[str, object]) -> None:
+    with pytest.raises(ConfigError):
+        png_settings.as_asked(settings)

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from sdplay.errors import TemplateError
-from sdplay.templates import Values, check, count, expand_all, expand_one, shuffled_tags, token_warning, uses
+from sdplay.templates import Values, check, count, expand_all, expand_one, shuffled_tags, split_negative, token_warning, uses
 
 GNOME = Values(token="sks", class_word="gnome", caption="in a garden", style="watercolour")
 
@@ -123,11 +123,24 @@ def test_a_wrong_brace_is_named_by_its_character(template: str, character: int) 
         check(template)
 
 
-def test_length_is_limited_to_a_thousand_characters() -> None:
-    check("x" * 1000)
+def test_length_is_limited_to_four_thousand_characters() -> None:
+    check("x" * 4000)
 
-    with pytest.raises(TemplateError, match="1001 characters"):
-        check("x" * 1001)
+    with pytest.raises(TemplateError, match="4001 characters"):
+        check("x" * 4001)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "parts"),
+    [
+        ("a cat --n blurry, dark", ("a cat", "blurry, dark")),
+        ("a cat", ("a cat", "")),
+        ("a cat --night", ("a cat --night", "")),
+        ("--n dog", ("", "dog")),
+    ],
+)
+def test_a_prompt_may_bring_its_own_negative(prompt: str, parts: tuple[str, str]) -> None:
+    assert split_negative(prompt) == parts
 
 
 def test_combinations_are_limited_to_sixty_four() -> None:

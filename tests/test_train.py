@@ -214,10 +214,16 @@ def test_a_bad_request_writes_nothing(
     assert engine.runs() == []
 
 
-def test_a_missing_base_fails_the_run_with_advice(engine: Engine, pictures: Path, tmp_path: Path) -> None:
-    run_id = engine.submit(values(engine, tmp_path / "nowhere", pictures))
+def test_a_base_that_has_gone_since_fails_the_run_with_advice(engine: Engine, tiny_base: Path, pictures: Path, tmp_path: Path) -> None:
+    base = shutil.copytree(tiny_base, tmp_path / "base")
+    run = engine.run(engine.submit(values(engine, base, pictures, sample_prompts=[], steps=3)))
+    engine.stop(run.id)
+    engine.wait(run.id)
+    shutil.rmtree(base)
+    engine.draw(["a dog"], [1], {"steps": 1}, base_model=str(tiny_base))  # another base takes its place in memory
 
-    state = engine.wait(run_id)
+    engine.resume(run.id)
+    state = engine.wait(run.id)
 
     assert state.status == "failed"
     assert "no base model" in state.message

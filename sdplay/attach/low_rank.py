@@ -18,6 +18,8 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
+from sdplay.quantized import QuantizedConv2d, QuantizedLinear
+
 Pair = tuple[int, int]
 
 
@@ -102,7 +104,8 @@ def merge(layer: nn.Module) -> None:
 
 def is_plain(layer: nn.Module, name: str) -> bool:
     """Whether an adapter of a peft layer is LoRA as published, without dropout or bias, on a linear layer or a common convolution."""
-    base: Any = layer.get_base_layer() if isinstance(layer, Linear | Conv2d) else None
+    wrapper: Any = layer
+    base: Any = wrapper.get_base_layer() if isinstance(layer, Linear | Conv2d) else None
     common = isinstance(base, nn.Linear) or (
         isinstance(base, nn.Conv2d)
         and (base.groups, base.dilation, base.padding_mode) == (1, (1, 1), "zeros")
@@ -110,11 +113,12 @@ def is_plain(layer: nn.Module, name: str) -> bool:
     )
     return (
         common
+        and not isinstance(base, QuantizedLinear | QuantizedConv2d)
         and type(layer) in (Linear, Conv2d)
-        and name in layer.lora_A
-        and name not in layer.lora_magnitude_vector
-        and not layer.lora_bias.get(name, False)
-        and isinstance(layer.lora_dropout[name] if name in layer.lora_dropout else nn.Identity(), nn.Identity)
+        and name in wrapper.lora_A
+        and name not in wrapper.lora_magnitude_vector
+        and not wrapper.lora_bias.get(name, False)
+        and isinstance(wrapper.lora_dropout[name] if name in wrapper.lora_dropout else nn.Identity(), nn.Identity)
     )
 
 

@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING
 
 import yaml
 
-from sdplay.cli.values import composed, train_values
+from sdplay.cli.drawing import animate_values, drawing_values, generate_values
+from sdplay.cli.values import axis_text, composed, train_values
 from sdplay.errors import ConfigError, SdplayError
+from sdplay.presets import AUTO
 from sdplay.progress import watch_comparison, watch_run
 from sdplay.ui.views.text import megabytes
 from sdplay.workspace import open_workspace
@@ -43,7 +45,7 @@ def do_demo(arguments: argparse.Namespace) -> int:
     state = watch_run(engine, run_id)
     if state.status != "finished":
         return EXIT_FAILED
-    prompts = [expand_one(text, Values(token=sample.token, style=sample.token), 0) for text in prompt_set.sample[:DEMO_PROMPTS]]
+    prompts = [expand_one(text, Values(token=sample.token, style=sample.token), 0) for text in prompt_set.prompts("compare")[:DEMO_PROMPTS]]
     columns = ["base", f"{run_id}@{state.checkpoints[0]}", run_id] if len(state.checkpoints) > 1 else ["base", run_id]
     comparison_id = engine.compare({"columns": columns, "prompts": prompts, "seeds": [1, 2], "drawing": {"guidance_scale": 3.0}})
     folder = _finished_comparison(engine, comparison_id, arguments.out)
@@ -80,20 +82,30 @@ def do_check(arguments: argparse.Namespace) -> int:
 
 def do_train(arguments: argparse.Namespace) -> int:
     """Import pictures if asked, submit, and watch."""
+    engine, values = _asked_for(arguments)
+    run_id = engine.submit(values, name=arguments.name)
+    return _report_end(engine, run_id, watch_run(engine, run_id, quiet=arguments.json), as_json=arguments.json)
+
+
+def _asked_for(arguments: argparse.Namespace) -> tuple[Engine, dict[str, object]]:
+    """The settings of a training, its pictures imported."""
     if bool(arguments.images) == bool(arguments.dataset) and (arguments.images or not arguments.like):
         raise ConfigError("Say what to learn from.", "Give --images PATH, --dataset ID or --like RUN.")
     engine = _engine()
-    values = train_values(arguments, engine)
+    values = train_values(arguments, engine) if arguments.preset != AUTO else {}
+    dataset_id = arguments.dataset or ""
     if arguments.images:
         dataset = engine.datasets.create(arguments.images, name=arguments.name)
         for entry in dataset.skipped:
             print(f"skipped {entry.name}: {entry.reason}", file=sys.stderr)
-        values["dataset"] = dataset.id
+        dataset_id = dataset.id
+    values = values or train_values(arguments, engine, dataset_id)
+    if dataset_id:  # else it is that of the run whose settings these are
+        values["dataset"] = dataset_id
     class_folder = Path(str(values.get("prior_dataset") or "")).expanduser()
     if class_folder.name and class_folder.is_dir():
         values["prior_dataset"] = engine.datasets.create([class_folder]).id
-    run_id = engine.submit(values, name=arguments.name)
-    return _report_end(engine, run_id, watch_run(engine, run_id, quiet=arguments.json), as_json=arguments.json)
+    return engine, values
 
 
 def do_plan(arguments: argparse.Namespace) -> int:
@@ -108,7 +120,39 @@ def do_plan(arguments: argparse.Namespace) -> int:
     if arguments.json:
         _print_json({**asdict(plan), "total": plan.total, "free": free})
     else:
-        print(plan.sentence, *([] if free is None else [plan.verdict(free)]), sep="\n")
+        print(plan.sentence, plan.disk.sentence, *([] if free is None else [plan.verdict(free)]), sep="\n")
+    return 0
+
+
+def do_advise(arguments: argparse.Namespace) -> int:
+    """Import the pictures, say what suits them and why, and forget them again."""
+    engine = _engine()
+    dataset = engine.datasets.create(arguments.path)
+    try:
+        advice = engine.advise(dataset.id, base_model=arguments.base, class_word=arguments.class_word)
+    finally:
+        engine.datasets.delete(dataset.id)
+    if arguments.json:
+        reasons = [{"about": reason.about, "text": reason.text} for reason in advice.reasons]
+        _print_json({"kind": advice.kind, "prompts": advice.prompt_set, "config": dict(advice.values), "reasons": reasons})
+        return 0
+    for reason in advice.reasons:
+        print(f"{reason.about}: {reason.text}")
+    print("As settings: " + " ".join(f"--set {key}={value}" for key, value in advice.values.items()))
+    return 0
+
+
+def do_estimate(arguments: argparse.Namespace) -> int:
+    """Train the first steps, print what the whole would take."""
+    from dataclasses import asdict
+
+    engine, values = _asked_for(arguments)
+    estimate = engine.estimate(values, hardware=arguments.hardware)
+    if arguments.json:
+        _print_json(asdict(estimate))
+    else:
+        print(estimate.sentence)
+    engine.close()
     return 0
 
 
@@ -153,6 +197,9 @@ def do_runs(arguments: argparse.Namespace) -> int:
 
 def do_show(arguments: argparse.Namespace) -> int:
     """Settings, state and files of a run."""
+    from dataclasses import asdict
+
+    from sdplay.estimate import read_estimate
     from sdplay.runs import open_run
 
     run = open_run(open_workspace().runs, arguments.run)
@@ -160,6 +207,7 @@ def do_show(arguments: argparse.Namespace) -> int:
     facts = _facts(run.id, state)
     facts["settings"] = run.settings
     facts["folder"] = str(run.folder)
+    facts |= {name: asdict(found) for name in ("estimate", "outcome") if (found := read_estimate(run.folder / f"{name}.json"))}
     if arguments.json:
         _print_json(facts)
     else:
@@ -170,10 +218,7 @@ def do_show(arguments: argparse.Namespace) -> int:
 def do_generate(arguments: argparse.Namespace) -> int:
     """Draw, print the files."""
     engine = _engine()
-    seeds = [arguments.seed + index for index in range(arguments.count)]
-    drawn = engine.draw(
-        [arguments.prompt], seeds, _drawing(arguments), adapter=arguments.adapter, base_model=arguments.base, folder=arguments.out
-    )
+    drawn = engine.draw_pictures(generate_values(arguments), folder=arguments.out)
     if arguments.json:
         _print_json([{"file": str(picture.path), "prompt": picture.prompt, "seed": picture.seed} for picture in drawn])
     else:
@@ -182,8 +227,17 @@ def do_generate(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def do_animate(arguments: argparse.Namespace) -> int:
+    """Draw the frames, print the files."""
+    engine = _engine()
+    print(*engine.animate(animate_values(arguments), arguments.out), sep="\n")
+    engine.close()
+    return 0
+
+
 def do_compare(arguments: argparse.Namespace) -> int:
     """Draw a grid, print its folder."""
+    from sdplay.axes import parse_axes, parse_numbers
     from sdplay.prompt_sets import prompts_from
 
     engine = _engine()
@@ -191,8 +245,9 @@ def do_compare(arguments: argparse.Namespace) -> int:
         "base_model": arguments.base,
         "columns": [column for column in arguments.columns.split(",") if column.strip()],
         "prompts": prompts_from(arguments.prompts),
-        "seeds": [seed.strip() for seed in arguments.seeds.split(",") if seed.strip()],
-        "drawing": _drawing(arguments),
+        "seeds": parse_numbers(arguments.seeds, "Seeds", whole=True),
+        "drawing": drawing_values(arguments),
+        "axes": parse_axes(dict(axis_text(text) for text in arguments.axis)),
     }
     comparison_id = engine.compare(values)
     folder = _finished_comparison(engine, comparison_id, arguments.out, quiet=arguments.json)
@@ -263,10 +318,6 @@ def _engine() -> Engine:
     return Engine(open_workspace())
 
 
-def _drawing(arguments: argparse.Namespace) -> dict[str, object]:
-    return {"steps": arguments.steps, "guidance_scale": arguments.guidance, "negative_prompt": arguments.negative}
-
-
 def _report_end(engine: Engine, run_id: str, state: RunState, *, as_json: bool) -> int:
     folder = engine.run(run_id).folder
     if as_json:
@@ -306,6 +357,8 @@ def _finished_comparison(engine: Engine, comparison_id: str, out: Path | None, *
     comparison = watch_comparison(engine, comparison_id, quiet=quiet)
     if comparison.status != "finished":
         raise SdplayError(comparison.message or f"The comparison is {comparison.status}.")
+    if comparison.message:
+        print(comparison.message, file=sys.stderr)
     folder = engine.comparison_folder(comparison_id)
     if out is None:
         return folder

@@ -9,8 +9,9 @@ from pathlib import Path
 
 from sdplay import __version__
 from sdplay.cli import commands as run
-from sdplay.cli.run_commands import add_run_commands
-from sdplay.config import GenerateConfig
+from sdplay.cli import experiment
+from sdplay.cli.drawing import add_animate, add_drawing, add_generate
+from sdplay.cli.run_commands import Add, add_run_commands
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -31,16 +32,20 @@ def build_parser() -> argparse.ArgumentParser:
     demo.add_argument("--preset", default=run.DEMO_PRESET, help=f"training preset (default: {run.DEMO_PRESET})")
     check = command("check", run.do_check, "say what training would see of a folder, zip or other source", json_too=True)
     check.add_argument("path", nargs="+")
+    _add_advise(command("advise", run.do_advise, "settings that suit your pictures and this machine, with reasons", json_too=True))
     _add_train(command("train", run.do_train, "teach a base model your pictures", json_too=True))
     _add_plan(command("plan", run.do_plan, "the memory that a training would take on a card", json_too=True))
+    _add_estimate(command("estimate", run.do_estimate, "what a run would take: time, memory, disk, price", json_too=True))
     command("resume", run.do_resume, "let a run go on from its newest checkpoint", json_too=True).add_argument("run")
     _add_continue(command("continue", run.do_continue, "let a run that has ended go on for more steps", json_too=True))
     command("stop", run.do_stop, "stop a run; what it has learned is kept").add_argument("run")
     command("runs", run.do_runs, "list all runs", json_too=True)
     command("show", run.do_show, "everything about a run", json_too=True).add_argument("run")
     add_run_commands(command)
-    _add_generate(command("generate", run.do_generate, "draw pictures", json_too=True))
-    _add_compare(command("compare", run.do_compare, "draw a grid: columns x prompts x seeds", json_too=True))
+    _add_drawing_commands(command)
+    experiment.add_arguments(
+        command("experiment", experiment.do_experiment, "trainings that differ in one thing, and their comparison", json_too=True)
+    )
     command("bases", run.do_bases, "list the base models that are offered, with size and licence", json_too=True)
     export = command("export", run.do_export, "write what a run learned as a .safetensors file for other programs")
     export.add_argument("run", help="RUN, RUN@STEP or FILE; with --merge also RUN:0.8+FILE:0.5")
@@ -58,6 +63,12 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _add_advise(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("path", nargs="+", help="folder, files, zip, CSV, Hub data set id")
+    parser.add_argument("--base", default="mini", help="base model (default: mini)")
+    parser.add_argument("--class", dest="class_word", default="", help="what kind of thing it is, if it is one: dog, vase")
+
+
 def _add_train(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--images", nargs="+", metavar="PATH", help="pictures: folder, files, zip, CSV, Hub data set id")
     parser.add_argument("--dataset", help="a data set's id, instead of --images")
@@ -66,6 +77,11 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--class", dest="class_word", help="what kind of thing it is: dog, vase")
     parser.add_argument("--name", default="", help="name of the run")
     _add_settings(parser)
+
+
+def _add_estimate(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--hardware", default="", help="a Space's hardware, such as t4-small, for the price")
+    _add_train(parser)
 
 
 def _add_continue(parser: argparse.ArgumentParser) -> None:
@@ -80,32 +96,24 @@ def _add_plan(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_settings(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--preset", default="style", help="training preset, such as quick, style, subject, sd15 (default: style)")
+    parser.add_argument("--preset", default="style", help="training preset, such as auto, quick, style, subject, sd15 (default: style)")
     parser.add_argument("--prompts", metavar="SET", help="prompt set (default: the preset's own)")
     parser.add_argument("--config", type=Path, metavar="FILE", help="YAML file of settings")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="settings", help="one setting; may be repeated")
     parser.add_argument("--base", help="mini, a Hub id, a folder or a .safetensors checkpoint (default: mini); see `sdplay bases`")
 
 
-def _add_generate(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--prompt", required=True)
-    parser.add_argument("--adapter", default="base", metavar="RUN|FILE[:STRENGTH]")
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("-n", type=int, default=1, dest="count", help="how many, with seeds counting up")
-    parser.add_argument("-o", "--out", type=Path, help="folder (default: in the workspace)")
-    _add_drawing(parser)
+def _add_drawing_commands(command: Add) -> None:
+    add_generate(command("generate", run.do_generate, "draw pictures", json_too=True))
+    add_animate(command("animate", run.do_animate, "draw frames from picture to picture, or with a motion adapter, as GIF or MP4"))
+    _add_compare(command("compare", run.do_compare, "draw a grid: columns x prompts x seeds", json_too=True))
 
 
 def _add_compare(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--columns", required=True, help="base,RUN@50,RUN,FILE:0.8 ...")
     parser.add_argument("--prompts", required=True, nargs="+", metavar="FILE|TEXT", help="prompts, or files with one on each line")
-    parser.add_argument("--seeds", default="1", help="1,2,3 (default: 1)")
+    parser.add_argument("--seeds", default="1", help="1,2,3 or 1..8 (default: 1)")
+    what = "what else changes: strength=0.2..1:0.2, checkpoint=50,100, style=-|ink"
+    parser.add_argument("--axis", action="append", default=[], metavar="NAME=VALUES", help=what)
     parser.add_argument("-o", "--out", type=Path, help="copy the comparison into this folder")
-    _add_drawing(parser)
-
-
-def _add_drawing(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--base", default="mini", help="base model (default: mini)")
-    parser.add_argument("--steps", type=int, default=GenerateConfig().steps)
-    parser.add_argument("--guidance", type=float, default=GenerateConfig().guidance_scale)
-    parser.add_argument("--negative", default="")
+    add_drawing(parser)

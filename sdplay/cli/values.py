@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,13 +12,14 @@ import yaml
 
 from sdplay.config import parse_assignment
 from sdplay.errors import ConfigError
+from sdplay.presets import AUTO
 
 if TYPE_CHECKING:
     from sdplay.engine import Engine
 
 
-def train_values(arguments: argparse.Namespace, engine: Engine) -> dict[str, object]:
-    """Preset, prompt set, file and --set, in this order; the later wins."""
+def train_values(arguments: argparse.Namespace, engine: Engine, dataset: str = "") -> dict[str, object]:
+    """Preset, prompt set, file and --set, in this order; the later wins. `dataset`: what the preset `auto` looks at."""
     changes: dict[str, object] = {}
     if getattr(arguments, "like", None):
         changes.update(engine.history.settings(arguments.like))
@@ -26,7 +28,15 @@ def train_values(arguments: argparse.Namespace, engine: Engine) -> dict[str, obj
     named = {"dataset": arguments.dataset, "token": arguments.token, "class_word": arguments.class_word, "base_model": arguments.base}
     changes.update({key: value for key, value in named.items() if value is not None})
     changes.update(dict(parse_assignment(text) for text in arguments.settings))
-    return composed(arguments.preset, arguments.prompts, changes, engine)
+    if arguments.preset != AUTO:
+        return composed(arguments.preset, arguments.prompts, changes, engine)
+    if not dataset:
+        raise ConfigError("The preset auto needs pictures to look at.", "Give --images or --dataset, or another preset.")
+    base_model = str(changes.get("base_model", "mini"))
+    advice = engine.advise(dataset, base_model=base_model, class_word=str(changes.get("class_word") or ""))
+    print("\n".join(f"{reason.about}: {reason.text}" for reason in advice.reasons), file=sys.stderr)
+    prompts = arguments.prompts or (f"mini-{advice.prompt_set}" if base_model == "mini" else advice.prompt_set)
+    return composed(AUTO, prompts, {**advice.values, **changes}, engine)
 
 
 def composed(preset_name: str, prompt_set_name: str | None, changes: Mapping[str, object], engine: Engine) -> dict[str, object]:
@@ -36,6 +46,14 @@ def composed(preset_name: str, prompt_set_name: str | None, changes: Mapping[str
     preset = training_preset(preset_name)
     chosen = prompt_set_name or preset.prompt_set_for(str(changes.get("base_model", "mini")))
     return compose_training(preset, engine.prompt_set(chosen), changes)
+
+
+def axis_text(text: str) -> tuple[str, str]:
+    """`strength=0.2..1:0.2` as name and values. Raises ConfigError."""
+    name, equals, values = text.partition("=")
+    if not equals:
+        raise ConfigError(f"--axis {text!r} is not NAME=VALUES.", "Write it like --axis strength=0.2..1:0.2.")
+    return name.strip(), values
 
 
 def _read_config(path: Path) -> dict[str, object]:

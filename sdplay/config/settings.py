@@ -14,6 +14,8 @@ Level = Literal["basic", "expert", "hidden"]
 ConfigT = TypeVar("ConfigT", bound="Config")
 
 Text = Annotated[str, StringConstraints(strip_whitespace=True, max_length=1000)]
+Template = Annotated[str, StringConstraints(strip_whitespace=True, max_length=4000)]
+"""A prompt template; wildcards are spelt out in it."""
 
 
 def setting(

@@ -6,8 +6,10 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from sdplay.config.settings import Config, Text, setting
+from sdplay.config.settings import Config, Template, Text, setting
 from sdplay.errors import ConfigError
+
+FrozenWeights = Literal["auto", "float32", "bfloat16", "int8", "nf4"]
 
 
 class TrainConfig(Config):
@@ -23,10 +25,14 @@ class TrainConfig(Config):
     )
     token: Text = setting("", "Trigger word", "The made-up word that will call what was learned.", level="hidden", max_length=60)
     class_word: Text = setting("", "Class", "What kind of thing it is, in one word: dog, fox, vase.", level="hidden", max_length=60)
-    caption_templates: tuple[Text, ...] = setting(
+    caption_templates: tuple[Template, ...] = setting(
         ("{caption}",), "Training templates", "The text that training sees for a picture.", level="hidden", min_length=1, max_length=20
     )
-    sample_prompts: tuple[Text, ...] = setting(
+    template_weights: tuple[Annotated[float, Field(gt=0, le=100)], ...] = setting(
+        (), "Template weights", "How often each training template is drawn beside the others. Empty: by how many texts it makes.",
+        level="hidden", max_length=20,
+    )  # fmt: skip
+    sample_prompts: tuple[Template, ...] = setting(
         (), "Sample prompts", "Drawn at step 0 and again as training goes on, always with the same seeds.", level="hidden", max_length=24
     )
     negative_prompt: Text = setting("", "Negative prompt", "What the samples should not show.", level="hidden")
@@ -175,7 +181,7 @@ class TrainConfig(Config):
     checkpoint_every: int = setting(
         50, "Checkpoint every", "Steps between two checkpoints. A killed run goes on from the last one.", typical="50 to 250", ge=1, le=5000
     )
-    base_precision: Literal["auto", "float32", "bfloat16", "int8", "nf4"] = setting(
+    base_precision: FrozenWeights = setting(
         "auto", "Base kept in",
         "Number format of the frozen weights. auto: bfloat16 on GPUs that have it, float32 elsewhere and where every weight learns. "
         "int8 and nf4 take a half and a quarter of bfloat16's memory, and some time.",
@@ -193,12 +199,17 @@ class TrainConfig(Config):
     )  # fmt: skip
 
     @property
-    def frozen_weights(self) -> Literal["auto", "float32", "bfloat16", "int8", "nf4"]:
+    def frozen_weights(self) -> FrozenWeights:
         """In what the base is kept: a full fine-tune starts from its weights as they are on disk."""
         return "float32" if self.base_precision == "auto" and self.method == "dreambooth" else self.base_precision
 
     def check(self) -> None:
         """What one field alone cannot say. A method's config adds to it. Raises ConfigError."""
+        if self.template_weights and len(self.template_weights) != len(self.caption_templates):
+            raise ConfigError(
+                f"There are {len(self.template_weights)} weights for {len(self.caption_templates)} training templates.",
+                "Give each template one, or none.",
+            )
         if self.warmup_steps >= self.steps:
             raise ConfigError(f"The warm-up ({self.warmup_steps} steps) is as long as the run ({self.steps}).", "Lower Warm-up steps.")
         if self.base_precision in ("int8", "nf4") and self.method == "dreambooth":

@@ -13,7 +13,7 @@ import ssl
 import threading
 import time
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urljoin, urlsplit
@@ -91,7 +91,7 @@ def is_public_address(address: str) -> bool:
 
 def _fetch(url: str, target: Path, limits: Limits, network: Network, watch: tuple[float, Progress | None]) -> str | None:
     """Where it leads onward, or None once the file is written."""
-    deadline, on_progress = watch
+    deadline, _ = watch
     host, path = _parts(url)
     connection = _Pinned(host, _public_address(host, network), network)
     guard = threading.Timer(max(0.1, deadline - time.monotonic()), connection.cut)
@@ -104,13 +104,14 @@ def _fetch(url: str, target: Path, limits: Limits, network: Network, watch: tupl
                     return answer.headers.get("Location") or ""
                 if answer.status != http.client.OK:
                     raise DataError(f"The address {_shown(url)} answers with {answer.status} {answer.reason}.", "Check the address.")
-                _save(answer, target, limits, on_progress)
+                _save(answer, target, limits, watch)
                 return None
     finally:
         guard.cancel()
 
 
-def _save(answer: http.client.HTTPResponse, target: Path, limits: Limits, on_progress: Progress | None) -> None:
+def _save(answer: http.client.HTTPResponse, target: Path, limits: Limits, watch: tuple[float, Progress | None]) -> None:
+    deadline, on_progress = watch
     most = limits.download_mb * 2**20
     announced = answer.length or 0
     too_large = DataError(f"The file there is larger than {limits.download_mb} MB.", "Make the pictures smaller, or bring fewer.")
@@ -120,13 +121,20 @@ def _save(answer: http.client.HTTPResponse, target: Path, limits: Limits, on_pro
     with target.open("wb") as file:
         while chunk := answer.read1(_CHUNK_BYTES):
             written += len(chunk)
+            _check_time(deadline)
             if written > most:
                 raise too_large
             file.write(chunk)
             if on_progress:
                 on_progress("downloading (MB)", written // 2**20, announced // 2**20)
+    _check_time(deadline)
     if announced and written < announced:
         raise DataError("The download ended too early.", "Try again.")
+
+
+def _check_time(deadline: float) -> None:
+    if time.monotonic() >= deadline:
+        raise TimeoutError
 
 
 def _parts(url: str) -> tuple[str, str]:
@@ -155,15 +163,16 @@ class _Pinned(http.client.HTTPConnection):
         super().__init__(host, HTTPS_PORT, timeout=CONNECT_SECONDS)
         self.default_port = HTTPS_PORT
         self._address, self._network = address, network
+        self._line: socket.socket | None = None
 
     def connect(self) -> None:
-        self.sock = self._network.encrypt(self._network.connect(self._address, HTTPS_PORT), self.host)
+        self._line = self.sock = self._network.encrypt(self._network.connect(self._address, HTTPS_PORT), self.host)
 
     def cut(self) -> None:
-        """End a connection that drips on for ever."""
-        if self.sock is not None:
-            with closing(self.sock):
-                self.sock.shutdown(socket.SHUT_RDWR)
+        """End a connection that drips on for ever. `sock` may be given away to the answer by then."""
+        if self._line is not None:
+            with suppress(OSError):
+                self._line.shutdown(socket.SHUT_RDWR)
 
 
 def _resolve(host: str) -> list[str]:

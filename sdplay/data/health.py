@@ -15,10 +15,14 @@ from sdplay.data.shapes import Box, Size, bucket_sizes, crop_box, nearest, shift
 
 BLURRED, BLURRED_SHARE = 25.0, 0.12
 """Variance of the Laplacian below which a picture is blurred: at all, and as a share of the median of its set."""
-DARK, PALE, FLAT = 0.25, 0.88, 0.12
+DARK, PALE, FLAT = 0.25, 0.88, 0.04
 """Grey levels: nearly all below, nearly all above, nearly all within."""
-SAME_BITS, SAME_LEVELS = 24, 12.0
-"""Pictures are nearly the same when so many of 256 bits, and on average so many of 256 levels, differ at most."""
+CONTRAST = 0.6
+"""Between dark and light of an ordinary photo, in [0, 1]."""
+SAME_BITS, SAME_LEVELS = 24, 24.0
+"""Pictures are nearly the same when so many of 256 bits, and so many of 256 levels nearly everywhere, differ at most. On average
+would not do: different things on the same plain ground differ in few places.
+"""
 SAME_GROUND = 6.0
 MARK_SHARE, MARK_CELLS, MARK_BUSY = 0.9, 8, 0.35
 LEAST_FOR_PATTERNS = 5
@@ -84,7 +88,7 @@ def near_duplicates(examples: Sequence[Example], measures: Mapping[str, Measures
     differing = (signs.shape[1] - signs @ signs.T) / 2
     groups: list[set[int]] = []
     for one, other in zip(*np.nonzero(np.triu(differing <= SAME_BITS, 1)), strict=True):
-        if np.abs(thumbs[one] - thumbs[other]).mean() <= SAME_LEVELS:
+        if np.percentile(np.abs(thumbs[one] - thumbs[other]), 95) <= SAME_LEVELS:
             touching = [group for group in groups if group & {one, other}]
             groups = [group for group in groups if group not in touching] + [set().union({one, other}, *touching)]
     by_area = [sorted((examples[index] for index in group), key=lambda e: (-e.size[0] * e.size[1], e.place)) for group in groups]
@@ -94,8 +98,9 @@ def near_duplicates(examples: Sequence[Example], measures: Mapping[str, Measures
 def _blurred(examples: Sequence[Example], measures: Mapping[str, Measures]) -> list[ReportLine]:
     if not examples:
         return []
-    least = max(BLURRED, BLURRED_SHARE * float(np.median([measures[example.key].sharpness for example in examples])))
-    soft = [example for example in examples if measures[example.key].sharpness < least and not _is_flat(measures[example.key])]
+    sharpness = {example.key: _sharpness(measures[example.key]) for example in examples}
+    least = max(BLURRED, BLURRED_SHARE * float(np.median(list(sharpness.values()))))
+    soft = [example for example in examples if sharpness[example.key] < least and not _is_flat(measures[example.key])]
     return _line("warning", soft, "out of focus or enlarged", "What is blurred is learned as blur: bring sharper ones.", "leave_out")
 
 
@@ -195,6 +200,11 @@ def _line(level: str, examples: Sequence[Example], what: str, hint: str, fix: st
     named = examples[0].source if len(examples) == 1 else f"{len(examples)} pictures, such as {examples[0].source},"
     text = f"{named} {'is' if len(examples) == 1 else 'are'} {what}."
     return [ReportLine("warning" if level == "warning" else "note", text, hint, keys, fix)]
+
+
+def _sharpness(found: Measures) -> float:
+    """As it would be at ordinary contrast: the variance of the Laplacian grows with the square of the contrast."""
+    return found.sharpness * (CONTRAST / max(found.high - found.low, FLAT)) ** 2
 
 
 def _is_flat(found: Measures) -> bool:

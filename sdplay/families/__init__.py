@@ -12,6 +12,7 @@ from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Protocol
 
+from sdplay.config import Scheduler
 from sdplay.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -55,6 +56,10 @@ class Parts:
     """What is off the device for now, see sdplay/resting.py."""
     grey_latents: dict[tuple[int, int], Tensor] = field(default_factory=dict)
     """By latent height and width, what an inpainting base sees of a hidden picture; filled as sizes are met."""
+    text_mark: tuple[object, ...] = ()
+    """What tells that the text encoders are as they were loaded, see sdplay/remembered_texts.py."""
+    known_texts: dict[Any, Conditioning] = field(default_factory=dict)
+    """Texts that the base alone has read for drawing."""
 
     @property
     def clip_encoders(self) -> dict[str, nn.Module]:
@@ -83,6 +88,19 @@ class Conditioning:
     def to(self, device: torch.device) -> Conditioning:
         """The same on a device."""
         return Conditioning(**{name: tensor.to(device) for name, tensor in self.tensors().items()})
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How texts are read."""
+
+    clip_skip: int = 1
+    """1 reads the layer the base was made with, 2 the one before it, and so on."""
+    whole: bool = False
+    """Weights are obeyed and nothing is cut (see prompting.py), for one text at a time; else as training sees texts."""
+
+
+AS_TRAINED = Reading()
 
 
 def batch(conditionings: Sequence[Conditioning]) -> Conditioning:
@@ -114,8 +132,8 @@ class Family(Protocol):
     def encode_images(self, parts: Parts, pixels: Tensor) -> tuple[Tensor, Tensor]:
         """(B, 3, H, W) in [-1, 1] -> mean and standard deviation of the latents, each (B, C, h, w), scaled for the denoiser."""
 
-    def encode_prompts(self, parts: Parts, prompts: Sequence[str]) -> Conditioning:
-        """B texts -> conditioning of batch B. Gradients flow to the text encoders where they are switched on."""
+    def encode_prompts(self, parts: Parts, prompts: Sequence[str], how: Reading = AS_TRAINED) -> Conditioning:
+        """B texts -> conditioning of batch B. Gradients flow to the text encoders where they are switched on. Raises ConfigError."""
 
     def objective(self, parts: Parts) -> AnyObjective:
         """The noise schedule the base was trained with."""
@@ -134,6 +152,20 @@ class Family(Protocol):
 
 
 @dataclass(frozen=True)
+class Start:
+    """A picture that drawing begins with, as the denoiser sees it. All on the base's device."""
+
+    latents: Tensor
+    """(1, C, h, w) of the whole picture."""
+    hidden: Tensor
+    """(1, 1, H, W): 1 where the picture is drawn anew, 0 where it stays; whole latents at a time."""
+    seen: Tensor
+    """(1, C, h, w) of the picture with grey where it is hidden; only inpainting bases look at it."""
+    strength: float
+    """Share of the denoising steps that are done, > 0."""
+
+
+@dataclass(frozen=True)
 class DrawRequest:
     """A batch of pictures that share settings. `conditioning`, `negative` and `seeds` have the same length B."""
 
@@ -142,9 +174,16 @@ class DrawRequest:
     seeds: tuple[int, ...]
     steps: int
     guidance_scale: float
-    size: int
+    width: int
+    height: int
     cancelled: Callable[[], bool]
     """Asked before every denoising step; True ends the drawing with Cancelled."""
+    scheduler: Scheduler = "base"
+    guidance_rescale: float = 0.0
+    start: Start | None = None
+    """None: pure noise."""
+    noise: Tensor | None = None
+    """(B, C, h, w) to begin with in place of the seeds' own."""
 
 
 @dataclass(frozen=True)
@@ -156,6 +195,8 @@ class TokenCount:
     cut: tuple[str, ...]
     """The tokens that do not fit."""
     limit: int
+    ends: tuple[bool, ...] = ()
+    """For each of `tokens` and then `cut`, whether a word ends with it."""
 
 
 def checked_size(parts: Parts, size: int | None) -> int:

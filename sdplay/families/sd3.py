@@ -7,16 +7,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import StableDiffusion3Pipeline
+from diffusers import StableDiffusion3InpaintPipeline, StableDiffusion3Pipeline
 from torch import Tensor
 from torch.nn import functional
 
 from sdplay import pipelines
-from sdplay.clip_text import count_tokens, ordinary_words, penultimate, token_ids
+from sdplay.clip_text import count_tokens, ordinary_words, penultimate, side_by_side, token_ids
 from sdplay.device import Device
 from sdplay.diffusion.objective import FlowObjective
-from sdplay.families import Conditioning, DrawRequest, Parts
+from sdplay.families import AS_TRAINED, Conditioning, DrawRequest, Parts, Reading
 from sdplay.pipelines import encode_images
+from sdplay.prompting import plain_text
 
 NAME = "sd3"
 TITLE = "Stable Diffusion 3 and 3.5"
@@ -58,13 +59,16 @@ def load(folder: Path, device: Device, *, source: str, checkpoint: Path | None =
     return pipelines.assemble(pipeline, device, source=source, denoiser=DENOISER, encoders=encoders, size_multiple=size_multiple)
 
 
-def encode_prompts(parts: Parts, prompts: Sequence[str]) -> Conditioning:
-    """B texts -> (B, 77 + 256, width), CLIP's states side by side and padded with zeros, then T5's, and both CLIPs' pooled vectors."""
+def encode_prompts(parts: Parts, prompts: Sequence[str], how: Reading = AS_TRAINED) -> Conditioning:
+    """B texts -> (B, 77 + 256, width), CLIP's states side by side and padded with zeros, then T5's, and both CLIPs' pooled vectors.
+
+    T5 reads a text without its weights and 256 tokens of it, in any case.
+    """
     with pipelines.computing(parts.text_encoders["text_encoder"]):
-        first, pooled = penultimate(parts, "text_encoder", prompts)
-        second, pooled_too = penultimate(parts, "text_encoder_2", prompts)
-        t5 = _encode_t5(parts, prompts)
-    clip = torch.cat([first, second], dim=-1)
+        first, pooled = penultimate(parts, "text_encoder", prompts, how)
+        second, pooled_too = penultimate(parts, "text_encoder_2", prompts, how)
+        t5 = _encode_t5(parts, [plain_text(prompts[0])] if how.whole else prompts)
+    clip = side_by_side(first, second)
     clip = functional.pad(clip, (0, t5.shape[-1] - clip.shape[-1]))
     return Conditioning(torch.cat([clip, t5], dim=1), torch.cat([pooled, pooled_too], dim=-1))
 
@@ -89,10 +93,11 @@ def predict(parts: Parts, x_t: Tensor, t: Tensor, conditioning: Conditioning, ge
 
 @torch.no_grad()
 def draw(parts: Parts, request: DrawRequest) -> list[Tensor]:
-    """B pictures (3, size, size) in [0, 1] by the base's own scheduler."""
+    """B pictures (3, H, W) in [0, 1]."""
     latents = pipelines.run_pipeline(
         parts,
         request,
+        StableDiffusion3InpaintPipeline,
         pooled_prompt_embeds=request.conditioning.pooled,
         negative_pooled_prompt_embeds=request.negative.pooled,
         output_type="latent",

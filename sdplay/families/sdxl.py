@@ -10,9 +10,9 @@ from diffusers import StableDiffusionXLInpaintPipeline, StableDiffusionXLPipelin
 from torch import Tensor
 
 from sdplay import inpainting, pipelines
-from sdplay.clip_text import count_tokens, ordinary_words, penultimate
+from sdplay.clip_text import count_tokens, ordinary_words, penultimate, side_by_side
 from sdplay.device import Device
-from sdplay.families import Conditioning, DrawRequest, Parts
+from sdplay.families import AS_TRAINED, Conditioning, DrawRequest, Parts, Reading
 from sdplay.pipelines import diffusion_objective as objective
 from sdplay.pipelines import encode_images
 
@@ -57,12 +57,12 @@ def load(folder: Path, device: Device, *, source: str, checkpoint: Path | None =
     )
 
 
-def encode_prompts(parts: Parts, prompts: Sequence[str]) -> Conditioning:
+def encode_prompts(parts: Parts, prompts: Sequence[str], how: Reading = AS_TRAINED) -> Conditioning:
     """B texts -> (B, 77, 768 + 1280), both encoders' states before the last layer side by side, and (B, 1280) pooled by the second."""
     with pipelines.computing(parts.text_encoders["text_encoder"]):
-        first, _ = penultimate(parts, "text_encoder", prompts)
-        second, pooled = penultimate(parts, "text_encoder_2", prompts)
-    return Conditioning(torch.cat([first, second], dim=-1), pooled)
+        first, _ = penultimate(parts, "text_encoder", prompts, how)
+        second, pooled = penultimate(parts, "text_encoder_2", prompts, how)
+    return Conditioning(side_by_side(first, second), pooled)
 
 
 def predict(parts: Parts, x_t: Tensor, t: Tensor, conditioning: Conditioning, geometry: Tensor) -> Tensor:
@@ -76,15 +76,16 @@ def predict(parts: Parts, x_t: Tensor, t: Tensor, conditioning: Conditioning, ge
 
 @torch.no_grad()
 def draw(parts: Parts, request: DrawRequest) -> list[Tensor]:
-    """B pictures (3, size, size) in [0, 1] by the base's own scheduler, told to be uncropped and of the size that is drawn."""
+    """B pictures (3, H, W) in [0, 1], told to be uncropped and of the size that is drawn."""
     latents = pipelines.run_pipeline(
         parts,
         request,
+        StableDiffusionXLInpaintPipeline,
         pooled_prompt_embeds=request.conditioning.pooled,
         negative_pooled_prompt_embeds=request.negative.pooled,
-        original_size=(request.size, request.size),
+        original_size=(request.height, request.width),
         crops_coords_top_left=(0, 0),
-        target_size=(request.size, request.size),
+        target_size=(request.height, request.width),
         output_type="latent",
         **inpainting.hiding_arguments(parts, request),
     )

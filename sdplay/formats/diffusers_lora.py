@@ -4,7 +4,7 @@ unet.<path>.lora_A.weight, .lora_B.weight, .lora_magnitude_vector        today
 unet.<path>.lora.down.weight, .lora.up.weight                            2023
 unet.<path>.processor.to_q_lora.down.weight                              attention processors, also without `unet.`
 text_encoder.<path>.q_proj.lora_linear_layer.down.weight, .self_attn.to_q_lora.down.weight
-base_model.model.<path>.lora_A.weight                                    peft alone; which part it is, the path says
+base_model.model.<path>.lora_A.weight                                    peft alone: the part by the path, alpha in a file beside it
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ import math
 import re
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from torch import Tensor
@@ -30,6 +32,7 @@ MARKS = ("lora_A", "lora_B", ".lora.down", ".lora.up", "_lora.down", "_lora.up",
 _FACTOR = r"lora_A|lora_B|lora_magnitude_vector|(?:hada|lokr)_[wt]\d(?:_[ab])?"
 _PEFT = re.compile(rf"(.+)\.({_FACTOR})(?:\.(?!bias|weight)[A-Za-z][\w-]*)?(\.weight)?")
 _OLD = re.compile(r"(.+?)(?:\.lora|_lora|\.lora_linear_layer)\.(down|up)\.weight")
+MAX_CONFIG_BYTES = 1_000_000
 CLIP_PARTS = {"to_q": "q_proj", "to_k": "k_proj", "to_v": "v_proj", "to_out": "out_proj"}
 
 
@@ -42,7 +45,9 @@ def read(name: str, tensors: Mapping[str, Tensor], facts: Mapping[str, str]) -> 
     """Tensors by their names in the file -> layers. Raises AdapterError."""
     collected = _collect(name, tensors)
     ranks = {path: int(layer["down"].shape[0]) for path, layer in collected.layers.items() if "down" in layer}
-    return collected.finish(_alphas(facts, list(collected.layers), ranks))
+    told = _told(facts)
+    alphas = _alphas(told, list(collected.layers), ranks)
+    return {path: _scaled_as_peft(path, layer, told, alphas) for path, layer in collected.finish(alphas).items()}
 
 
 def trained_layers(weights: Mapping[str, Tensor], alpha: float) -> dict[str, Layer]:
@@ -61,6 +66,24 @@ def _collect(name: str, tensors: Mapping[str, Tensor]) -> Collected:
         path, suffix = parsed
         collected.add(path, suffix, tensor.reshape(-1, *[1] * (_dims(tensors, key) - 1)) if suffix == "dora_scale" else tensor)
     return collected
+
+
+def facts_beside(path: Path) -> dict[str, str]:
+    """What peft says of `adapter_model.safetensors` in the file beside it, as diffusers would in the header; empty if it is not there."""
+    beside = path.with_name("adapter_config.json")
+    if path.name != "adapter_model.safetensors" or not beside.is_file() or beside.stat().st_size > MAX_CONFIG_BYTES:
+        return {}
+    try:
+        told = json.loads(beside.read_bytes())
+    except (ValueError, RecursionError):
+        return {}
+    if not isinstance(told, dict):
+        return {}
+    kept = {
+        "lora_alpha": told.get("lora_alpha", told.get("alpha")),
+        **{key: told.get(key) for key in ("r", "rank_pattern", "alpha_pattern", "use_rslora")},
+    }
+    return {HEADER_KEY: json.dumps({f"{component}.{key}": value for component in COMPONENTS for key, value in kept.items()})}
 
 
 def parse_key(key: str) -> tuple[str, str] | None:
@@ -158,14 +181,27 @@ def _guess(path: str) -> str:
     return "transformer" if re.match(r"transformer_blocks\.|context_embedder|pos_embed|single_transformer_blocks", path) else "unet"
 
 
-def _alphas(facts: Mapping[str, str], paths: list[str], ranks: Mapping[str, int]) -> dict[str, float]:
-    """Alpha by path, from the header that diffusers writes. Unreadable headers say nothing; then alpha is the rank."""
+def _told(facts: Mapping[str, str]) -> dict[str, Any]:
+    """The header that diffusers writes; an unreadable one says nothing."""
     try:
         told = json.loads(facts.get(HEADER_KEY, "{}"))
     except (ValueError, RecursionError):
         return {}
-    if not isinstance(told, dict):
-        return {}
+    return told if isinstance(told, dict) else {}
+
+
+def _scaled_as_peft(path: str, layer: Layer, told: Mapping[str, Any], alphas: Mapping[str, float]) -> Layer:
+    """peft scales a LoKr of two whole factors by alpha / rank too, which every other program does not: then w1 takes it in."""
+    component, _, inside = path.partition(".")
+    patterns = told.get(f"{component}.rank_pattern")
+    rank = _by_pattern(patterns if isinstance(patterns, dict) else {}, inside, told.get(f"{component}.r"))
+    if not {"w1", "w2"} <= layer.tensors.keys() or type(rank) is not int or rank < 1 or path not in alphas:
+        return layer
+    return replace(layer, tensors={**layer.tensors, "w1": layer.tensors["w1"] * (alphas[path] / rank)})
+
+
+def _alphas(told: Mapping[str, Any], paths: list[str], ranks: Mapping[str, int]) -> dict[str, float]:
+    """Alpha by path, from the header that diffusers writes. Where it says nothing, alpha is the rank."""
     alphas = {}
     for path in paths:
         component, _, inside = path.partition(".")

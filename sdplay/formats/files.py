@@ -29,7 +29,8 @@ def read_adapter(path: Path) -> AdapterFile:
     words = {key for key in header.shapes if embedding.is_embedding_key(key, header.facts, header.shapes)}
     layout = layout_of(path, header, words)
     tensors = {key: tensor.float() for key, tensor in _load(path).items()}
-    layers = _layers(layout, path, {key: tensor for key, tensor in tensors.items() if key not in words}, header.facts)
+    facts = {**diffusers_lora.facts_beside(path), **header.facts}
+    layers = _layers(layout, path, {key: tensor for key, tensor in tensors.items() if key not in words}, facts)
     embeddings = embedding.read(path, {key: tensors[key] for key in sorted(words)}, header.facts)
     family = family_of(layers, embeddings, header.facts)
     return AdapterFile(path.name, layers, embeddings, header.facts, layout, family, path)

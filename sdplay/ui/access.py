@@ -28,12 +28,18 @@ class Access:
 
     def columns(self, columns: Sequence[str]) -> list[str]:
         """Columns of a comparison. Raises AdapterError for a file that was not uploaded here."""
-        for column in columns:
+        for column in (piece.strip() for whole in columns for piece in whole.split("+")):
             what = column.rsplit(":", 1)[0] if not column.endswith(".safetensors") else column
             kept = Path(what).name == what  # brought earlier; the workspace knows it by its name
             if not self.local and what.endswith(".safetensors") and not kept and not _is_upload(what):
                 raise AdapterError(f"{column[:80]!r} was not uploaded.", "Upload the adapter file, or choose a run.")
         return list(columns)
+
+    def picture(self, path: str) -> str:
+        """A start picture or mask, or nothing. Raises DataError for a path on a public server."""
+        if path and not self.local and not _is_upload(path):
+            raise DataError(f"{Path(path).name[:80]!r} was not uploaded.", "Upload the picture.")
+        return path
 
     def base(self, base_model: str) -> str:
         """A base model. Raises ModelError for a folder on a public server."""

@@ -10,11 +10,12 @@ from typing import Any
 from gradio.events import api
 from pydantic import ConfigDict, ValidationError, validate_call
 
-from sdplay.config import CompareConfig, GenerateConfig
+from sdplay.config import CompareConfig, DrawConfig, GenerateConfig
 from sdplay.data import report
 from sdplay.engine import Engine
 from sdplay.errors import ConfigError
 from sdplay.presets import compose_training, training_preset
+from sdplay.ui import api_runs as runs
 from sdplay.ui.access import Access
 from sdplay.ui.errors import friendly
 from sdplay.ui.files import file_url
@@ -32,6 +33,9 @@ def add_endpoints(engine: Engine, access: Access) -> None:
     asking: tuple[Callable[..., Any], ...] = (dataset_report, train_status, train_stop, runs_list, compare_status)
     for function in starting:
         api(friendly(checked(function), engine, access), api_name=function.__name__, concurrency_limit=None)
+    asking += (runs.run_ask, runs.run_continue, runs.run_best, runs.run_note, runs.run_delete, runs.run_restore, runs.run_report)
+    asking += (runs.adapters_list,)
+    api(friendly(checked(runs.adapter_fetch), engine), api_name="adapter_fetch", concurrency_limit=2, concurrency_id="hub")
     for function in asking:
         api(friendly(checked(function), engine), api_name=function.__name__, concurrency_limit=None)
 
@@ -174,19 +178,20 @@ def runs_list(engine: Engine) -> list[dict[str, Any]]:
     """List every run, newest first.
 
     Returns:
-        id, status, step, steps, loss and checkpoints of each.
+        id, status, step, steps, loss, checkpoints, note and star of each.
     """
-    listed = ((run, engine.state(run)) for run in engine.runs())
     return [
         {
-            "id": run.id,
-            "status": state.status,
-            "step": state.step,
-            "steps": state.steps,
-            "loss": state.losses[-1].loss if state.losses else None,
-            "checkpoints": list(state.checkpoints),
+            "id": row.id,
+            "status": row.status,
+            "step": row.step,
+            "steps": row.steps,
+            "loss": row.loss,
+            "checkpoints": list(row.checkpoints),
+            "note": row.note,
+            "star": row.star,
         }
-        for run, state in listed
+        for row in engine.history.rows()
     ]
 
 
@@ -201,8 +206,12 @@ def generate(
     guidance_scale: float = DRAWING.guidance_scale,
     negative_prompt: str = "",
     base_model: str = "mini",
+    image: str = "",
+    mask: str = "",
+    strength: float = DrawConfig().strength,
+    settings: dict[str, Any] = {},  # noqa: B006  never changed; Gradio shows it
 ) -> list[dict[str, Any]]:
-    """Draw pictures with the base model or with what a run learned.
+    """Draw pictures with the base model or with what a run learned: from nothing, from a picture, or inside a mask.
 
     Args:
         prompt: What to draw. Use the run's trigger word to call what it learned.
@@ -213,14 +222,19 @@ def generate(
         guidance_scale: How strongly the picture follows the prompt.
         negative_prompt: What the picture should not show.
         base_model: The base model that draws.
+        image: An uploaded picture to begin with; on your own computer also a path.
+        mask: An uploaded picture as large as image: white is drawn anew, black stays.
+        strength: How much of image is given up, 0 to 1.
+        settings: size, height, scheduler, clip_skip, guidance_rescale, as in {"scheduler": "DPM++ 2M Karras", "clip_skip": 2}.
 
     Returns:
         file (address on this server), prompt and seed of each picture.
     """
     access.columns([adapter])
-    drawing = {"steps": steps, "guidance_scale": guidance_scale, "negative_prompt": negative_prompt}
+    drawing = {**settings, "steps": steps, "guidance_scale": guidance_scale, "negative_prompt": negative_prompt}
     seeds = [seed + index for index in range(min(count, 17))]  # 17 are refused by the config's own limit
-    drawn = engine.draw([prompt], seeds, drawing, adapter=adapter, base_model=access.base(base_model))
+    asked = {"prompts": [prompt], "seeds": seeds, "adapter": adapter, "base_model": access.base(base_model), "drawing": drawing}
+    drawn = engine.draw_pictures({**asked, "image": access.picture(image), "mask": access.picture(mask), "strength": strength})
     return [{"file": _address("pictures", "drawn", shot.path.name), "prompt": shot.prompt, "seed": shot.seed} for shot in drawn]
 
 
@@ -228,6 +242,7 @@ def compare(
     engine: Engine, access: Access, columns: list[str], prompts: list[str],
     seeds: list[int] = [1],  # noqa: B006  never changed; Gradio shows it
     steps: int = DRAWING.steps, guidance_scale: float = DRAWING.guidance_scale, negative_prompt: str = "", base_model: str = "mini",
+    axes: dict[str, list[float | str]] = {},  # noqa: B006  never changed; Gradio shows it
 ) -> dict[str, Any]:  # fmt: skip
     """Draw a grid: columns by prompts by seeds, every column from the same noise.
 
@@ -239,13 +254,14 @@ def compare(
         guidance_scale: How strongly the pictures follow the prompt.
         negative_prompt: What the pictures should not show.
         base_model: The base model of every column.
+        axes: What else changes, with its values: checkpoint, strength, style or a setting, such as {"strength": [0.5, 1]}.
 
     Returns:
         id, permalink (address of the grid on this server) and status, at once; ask compare_status how far it is.
     """
     drawing = {"steps": steps, "guidance_scale": guidance_scale, "negative_prompt": negative_prompt}
     values = {"columns": access.columns(columns), "prompts": prompts, "seeds": seeds, "base_model": access.base(base_model)}
-    return compare_status(engine, engine.compare({**values, "drawing": drawing}))
+    return compare_status(engine, engine.compare({**values, "drawing": drawing, "axes": axes}))
 
 
 def compare_status(engine: Engine, comparison_id: str) -> dict[str, Any]:
@@ -264,7 +280,9 @@ def compare_status(engine: Engine, comparison_id: str) -> dict[str, Any]:
             "column": found.labels[cell.column],
             "prompt": config.prompts[cell.prompt],
             "seed": cell.seed,
-            "file": _address("comparisons", found.id, cell.file),
+            "axes": {name: values[index] for (name, values), index in zip(config.axes.items(), cell.more, strict=True)},
+            "file": _address("comparisons", found.id, cell.file) if cell.file else "",
+            "error": cell.error,
         }
         for cell in found.cells
     ]
@@ -274,7 +292,7 @@ def compare_status(engine: Engine, comparison_id: str) -> dict[str, Any]:
         "permalink": f"/?compare={found.id}",
         "status": found.status,
         "message": found.message,
-        "done": len(cells),
+        "done": len(found.drawn),
         "total": config.num_cells,
         "columns": list(found.labels),
         "cells": cells,

@@ -16,10 +16,10 @@ from fastapi import FastAPI, Request
 from gradio.context import Context
 
 from sdplay.engine import Engine
-from sdplay.errors import RunError, SdplayError
+from sdplay.errors import ConfigError, RunError, SdplayError
 from sdplay.hub import MINI
 from sdplay.presets import training_preset
-from sdplay.ui import api
+from sdplay.ui import api, learning
 from sdplay.ui.access import Access
 from sdplay.ui.errors import friendly
 from sdplay.ui.files import add_file_route
@@ -27,9 +27,15 @@ from sdplay.ui.forms import Control
 from sdplay.ui.html import html_block, only_news
 from sdplay.ui.tabs import compare as compare_tab
 from sdplay.ui.tabs import dataset as dataset_tab
+from sdplay.ui.tabs import draw as draw_tab
+from sdplay.ui.tabs import learn as learn_tab
+from sdplay.ui.tabs import library as library_tab
+from sdplay.ui.tabs import live as live_tab
 from sdplay.ui.tabs import prompts as prompts_tab
 from sdplay.ui.tabs import runs as runs_tab
+from sdplay.ui.tabs import tour as tour_strip
 from sdplay.ui.tabs import train as train_tab
+from sdplay.ui.tabs.clone import clone_settings
 from sdplay.ui.tabs.events import quick, silent
 from sdplay.ui.theme import head, theme
 from sdplay.ui.views.run import run_bar
@@ -53,6 +59,10 @@ class Page:
     train: train_tab.TrainTab
     compare: compare_tab.CompareTab
     runs: runs_tab.RunsTab
+    library: library_tab.LibraryTab
+    learn: learn_tab.LearnTab
+    tour: gr.HTML
+    draw: draw_tab.DrawTab
     base: gr.Dropdown
 
     @property
@@ -65,7 +75,10 @@ class Page:
             "preset": train.preset, "name": train.name, "compare_prompts": compare.prompts, "seeds": compare.seeds,
         }  # fmt: skip
         named |= {f"train.{name}": control for name, control in train.form.controls.items()}
-        return named | {f"compare.{name}": control for name, control in compare.form.controls.items()}
+        named |= {"compare_columns": compare.columns, "compare_base": compare.base}
+        named |= {f"compare.{name}": control for name, control in compare.form.controls.items()}
+        named |= {f"compare.axis.{name}": control for name, control in compare.axes.items()}
+        return named | {f"draw.{name}": control for name, control in self.draw.kept.items()}
 
 
 def build(engine: Engine, access: Access | None = None) -> gr.Blocks:
@@ -76,6 +89,8 @@ def build(engine: Engine, access: Access | None = None) -> gr.Blocks:
         opened = _create_bar(engine, given, timer)
         page = _create_tabs(engine, given, timer)
         _wire_tabs(engine, page, opened)
+        learning.wire_learning(engine, given, page)
+        _wire_runs(engine, page)
         bucketing = page.train.form.controls["bucketing"]
         dataset_tab.wire_dataset_tab(engine, given, page.dataset, page.base, token=page.prompts.token, bucketing=bucketing)
         _keep_form(engine, page)
@@ -117,7 +132,7 @@ def _create_bar(engine: Engine, access: Access, timer: gr.Timer) -> tuple[gr.But
         stop = gr.Button("Stop", size="sm", min_width=60, variant="stop", interactive=False, elem_id="run-bar-stop")
     outputs = [header, bar, open_run, stop, active, seen]
     timer.tick(friendly(watch_bar, engine, access.base_model), seen, outputs, **silent())
-    stop.click(friendly(train_tab.stop_run, engine), active, None, **quick())
+    stop.click(friendly(live_tab.stop_run, engine), active, None, **quick())
     return open_run, active
 
 
@@ -127,20 +142,29 @@ def _create_tabs(engine: Engine, access: Access, timer: gr.Timer) -> Page:
         choices, value=access.base_model, label="Base model", allow_custom_value=True, elem_id="train-base", render=False, interactive=True,
         info="mini is built in and draws 64 px icons. Or any Hub id, folder in diffusers layout, or .safetensors checkpoint.",
     )  # fmt: skip
+    tour = tour_strip.create_tour()
     with gr.Tabs(elem_id="tabs", overflow_behavior="wrap") as tabs:
         with gr.Tab("1 Dataset", id="dataset", elem_id="tab-dataset"):
             dataset = dataset_tab.create_dataset_tab(engine, access, base)
         with gr.Tab("2 Prompts", id="prompts", elem_id="tab-prompts"):
             first = engine.prompt_set(training_preset(train_tab.FIRST_PRESET).prompt_set_for(access.base_model))
-            prompts = prompts_tab.create_prompts_tab(engine, dataset.picker, base, first)
+            prompts = prompts_tab.create_prompts_tab(engine, dataset.picker, base, first, timer)
         with gr.Tab("3 Train", id="train", elem_id="tab-train"):
             train = train_tab.create_train_tab(engine, access, dataset.picker, prompts, base, timer)
         with gr.Tab("4 Compare", id="compare", elem_id="tab-compare") as opened:
             compare = compare_tab.create_compare_tab(engine, access, [prompts.token, prompts.class_word], timer)
-        with gr.Tab("5 Runs", id="runs", elem_id="tab-runs"):
-            runs = runs_tab.create_runs_tab(engine, timer)
-    opened.select(lambda: gr.update(choices=compare_tab.column_choices(engine)), None, compare.columns, **silent())
-    return Page(tabs, dataset, prompts, train, compare, runs, base)
+        with gr.Tab("5 Runs", id="runs", elem_id="tab-runs"), gr.Tabs(elem_id="runs-tabs"):
+            with gr.Tab("History", id="history", elem_id="tab-history"):
+                runs = runs_tab.create_runs_tab(engine, access, timer)
+            with gr.Tab("Models", id="models", elem_id="tab-models"):
+                library = library_tab.create_library_tab(engine, access, timer)
+        with gr.Tab("Draw", id="draw", elem_id="tab-draw") as drawing:
+            draw = draw_tab.create_draw_tab(engine, access)
+        with gr.Tab("Learn", id="learn", elem_id="tab-learn"):
+            learn = learn_tab.create_learn_tab(engine, timer)
+    drawing.select(lambda: gr.update(choices=compare_tab.column_choices(engine)), None, draw.adapters, **silent())
+    opened.select(lambda: gr.update(choices=compare_tab.column_choices(engine)), None, compare.adder, **silent())
+    return Page(tabs, dataset, prompts, train, compare, runs, library, learn, tour, draw, base)
 
 
 def _wire_tabs(engine: Engine, page: Page, opened: tuple[gr.Button, gr.State]) -> None:
@@ -156,6 +180,26 @@ def _wire_tabs(engine: Engine, page: Page, opened: tuple[gr.Button, gr.State]) -
         compare.click(friendly(compare_tab.prefill, engine), run, page.compare.prefilled, **quick()).success(
             lambda: gr.Tabs(selected="compare"), None, page.tabs, **silent()
         )
+
+
+def _wire_runs(engine: Engine, page: Page) -> None:
+    """What a past run or a mix of adapters does to Train and Compare."""
+    train, runs, library, compare = page.train, page.runs, page.library, page.compare
+    filled = [page.tabs, page.dataset.picker, page.base, *page.prompts.words, train.name, *train.form.inputs]
+    names = tuple(train.form.controls)
+    for button, run in ((train.watch.clone, train.run), (runs.clone, runs.picker)):
+        button.click(friendly(clone_settings, engine, names), run, filled, **quick())
+    runs.open.click(lambda run_id: (run_id, gr.Tabs(selected="train")), runs.picker, [train.run, page.tabs], **silent())
+    library.compare.click(
+        friendly(compare_mix), [library.column, library.base], [compare.columns, compare.base, page.tabs], **quick()
+    )  # fmt: skip
+
+
+def compare_mix(column: str, base_model: str) -> tuple[str, str, Any]:
+    """The mix as the column beside the base."""
+    if not column:
+        raise ConfigError("There is no mix.", "Choose an adapter first.")
+    return compare_tab.chips([column]), base_model, gr.Tabs(selected="compare")
 
 
 def _keep_form(engine: Engine, page: Page) -> None:
@@ -202,9 +246,9 @@ def take_sample(engine: Engine, names: Sequence[str], event: gr.EventData) -> li
 
 def watch_bar(engine: Engine, base_model: str, seen: Mapping[str, str]) -> list[Any]:
     """The one run that goes on, the same on every tab and in every browser."""
-    run = engine.active_run()
-    row = train_tab.row_of(engine, run) if run else None
-    waiting = sum(1 for other in engine.runs() if not engine.state(other).ended) - 1
+    active = engine.history.active()
+    row = live_tab.find_run(engine, active[0].id) if active else None
+    waiting = len(active) - 1
     bar = run_bar(row, max(0, waiting))
     header = header_html(base_model, engine.device_label)
     can_stop = bool(row and row.state.status in ("queued", "running"))
@@ -235,10 +279,10 @@ def header_html(base_model: str, device: str) -> str:
 
 def _run_picker(engine: Engine, run_id: str) -> Any:  # noqa: ANN401  an update of Gradio's
     try:
-        return train_tab.run_picker(engine, engine.run(run_id).id if run_id else "")
+        return live_tab.run_picker(engine, engine.run(run_id).id if run_id else "")
     except RunError:
         gr.Warning(f"There is no run {run_id[:60]!r}. Its link is wrong, or it was deleted.")
-        return train_tab.run_picker(engine)
+        return live_tab.run_picker(engine)
 
 
 def _is_visitor(app: FastAPI, request: Request) -> bool:

@@ -10,7 +10,9 @@ import re
 import tempfile
 import zipfile
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 from fastapi import FastAPI, HTTPException, Request, Response
@@ -21,7 +23,9 @@ from starlette.background import BackgroundTask
 from sdplay.data.export import write_zip
 from sdplay.engine import Engine
 from sdplay.errors import SdplayError
+from sdplay.grid_files import settings_json
 from sdplay.sample_sets import GALLERY
+from sdplay.votes import outcome
 from sdplay.workspace import slug
 
 ROUTE = "sdplay/files"
@@ -32,8 +36,11 @@ _NAMES = {
     "samples": re.compile(rf"{_PART}\.png"),
     "gallery": re.compile(rf"{_PART}\.png"),
     "runs": re.compile(rf"samples/[0-9]{{1,9}}/{_PART}\.png|out/{_PART}\.safetensors"),
-    "comparisons": re.compile(rf"cells/{_PART}\.png|grid\.png|index\.html|cells\.zip"),
+    "comparisons": re.compile(rf"cells/{_PART}\.png|blind/[0-9a-f]{{20}}\.png|grid\.png|index\.html|cells\.zip"),
+    "exports": re.compile(rf"{_PART}\.(safetensors|zip)"),
+    "adapters": re.compile(r"[a-z0-9][a-z0-9-]{0,60}\.png"),
     "pictures": re.compile(rf"{_PART}\.png"),
+    "styles": re.compile(rf"{_PART}\.png"),
 }
 _FOREVER = "private, max-age=31536000, immutable"
 
@@ -68,7 +75,9 @@ def add_file_route(app: FastAPI, engine: Engine, is_visitor: Callable[[Request],
             path = find_file(engine, kind, item, name)
             if name == "export.zip":
                 return _exported(engine, item)
-            return _zipped(path.with_suffix("")) if path.name == "cells.zip" else _response(path, w)
+            if path.name == "cells.zip":
+                return _zipped(path.with_suffix(""), settings_json(engine.comparison(item), _blind_result(engine, item)))
+            return _nameless(engine, item, path.stem) if path.parent.name == "blind" else _response(path, w)
         except FileNotFoundError:
             raise HTTPException(404) from None
 
@@ -86,8 +95,18 @@ def _folders(engine: Engine) -> dict[str, Callable[[str], Path]]:
         "gallery": lambda item: GALLERY,
         "runs": run_folder,
         "comparisons": engine.comparison_folder,
+        "exports": lambda item: engine.workspace.exports / _plain_name(item),
+        "adapters": lambda item: engine.workspace.adapters,
         "pictures": lambda item: engine.workspace.pictures,
+        "styles": lambda item: engine.styles.folder(item if re.fullmatch("[0-9a-f]{16}", item) else "none"),
     }
+
+
+def _plain_name(item: str) -> str:
+    """A folder's name. Raises KeyError for anything else."""
+    if not re.fullmatch(_PART, item):
+        raise KeyError(item)
+    return item
 
 
 def _response(path: Path, width: int) -> Response:
@@ -113,6 +132,26 @@ def _smaller(path: Path, width: int) -> bytes | None:
     return written.getvalue()
 
 
+def _nameless(engine: Engine, item: str, token: str) -> Response:
+    """A picture of a blind test without what it says about itself, under a name that says nothing either."""
+    ballot = engine.grids.ballot(item)
+    file = ballot.files().get(token) if ballot else None
+    if file is None:
+        raise FileNotFoundError(token)
+    written = io.BytesIO()
+    with Image.open(engine.comparison_folder(item) / file) as picture:
+        bare = Image.new("RGB", picture.size)
+        bare.paste(picture.convert("RGB"))
+    bare.save(written, "PNG")
+    return Response(written.getvalue(), media_type="image/png", headers={"Cache-Control": _FOREVER})
+
+
+def _blind_result(engine: Engine, item: str) -> dict[str, Any] | None:
+    """The result of a comparison's blind test once the names are known."""
+    ballot = engine.grids.ballot(item)
+    return asdict(outcome(ballot, engine.comparison(item).labels)) if ballot and ballot.revealed else None
+
+
 def _exported(engine: Engine, dataset_id: str) -> Response:
     """The data set as it is now, packed anew each time."""
     dataset = engine.dataset(dataset_id)
@@ -125,7 +164,7 @@ def _exported(engine: Engine, dataset_id: str) -> Response:
     )
 
 
-def _zipped(folder: Path) -> Response:
+def _zipped(folder: Path, settings: str) -> Response:
     pictures = sorted(folder.glob("*.png"))
     if not pictures:
         raise FileNotFoundError(folder)
@@ -133,5 +172,6 @@ def _zipped(folder: Path) -> Response:
     with zipfile.ZipFile(written, "w", zipfile.ZIP_STORED) as archive:
         for path in pictures:
             archive.write(path, path.name)
+        archive.writestr("settings.json", settings)
     disposition = f'attachment; filename="{folder.parent.name}.zip"'
     return Response(written.getvalue(), media_type="application/zip", headers={"Content-Disposition": disposition})

@@ -12,7 +12,7 @@ from pydantic.fields import FieldInfo
 
 from sdplay.config import Config, Level
 
-Control: TypeAlias = gr.Dropdown | gr.Number | gr.Radio | gr.Textbox
+Control: TypeAlias = gr.Dropdown | gr.Number | gr.Radio | gr.Textbox | gr.HTML
 
 
 @dataclass(frozen=True)

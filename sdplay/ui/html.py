@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Mapping, Sequence
 from hashlib import sha256
 from typing import Any
 
@@ -20,9 +21,18 @@ element.addEventListener('change', event => {
 """
 
 
-def html_block(value: str = "", *, elem_id: str, visible: bool = True) -> gr.HTML:
-    """HTML from a view. A click on `<button data-action="select" data-id="x">` becomes the event `select` with `id`."""
-    return gr.HTML(value, elem_id=elem_id, visible=visible, js_on_load=_ACTIONS, apply_default_css=False)
+def html_block(value: str = "", *, elem_id: str, visible: bool = True, events: Sequence[str] = ()) -> gr.HTML:
+    """HTML from a view. A click on `<button data-action="select" data-id="x">` becomes the event `select` with `id`.
+
+    events: names of actions that Gradio does not know by itself; it looks for them, quoted, in the script.
+    """
+    script = f"const ownEvents = {list(events)!r};{_ACTIONS}"
+    return gr.HTML(value, elem_id=elem_id, visible=visible, js_on_load=script, apply_default_css=False)
+
+
+def beat(seconds: int = 4) -> int:
+    """Part of a mark that changes now and then: when two answers cross on a slow machine, what was lost is sent again."""
+    return int(time.monotonic() / seconds)
 
 
 def only_news(seen: Mapping[str, str], marks: Mapping[str, object], updates: Mapping[str, Callable[[], Any]]) -> list[Any]:

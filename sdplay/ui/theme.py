@@ -6,7 +6,9 @@ from pathlib import Path
 
 import gradio as gr
 
-_STYLE = Path(__file__).with_name("style.css")
+from sdplay import viewer
+
+_STYLES = [Path(__file__).with_name(name) for name in ("style.css", "studio.css")]
 _FONTS = ["system-ui", "-apple-system", "Segoe UI", "Roboto", "sans-serif"]
 _MONO = ["ui-monospace", "SFMono-Regular", "Menlo", "monospace"]
 
@@ -34,5 +36,6 @@ def theme() -> gr.themes.Base:
 
 
 def head() -> str:
-    """style.css for the page's <head>. Gradio rewrites the selectors of `css_paths`, so that some no longer match."""
-    return f"<style>\n{_STYLE.read_text(encoding='utf-8')}</style>"
+    """The style sheets for the page's <head>. Gradio rewrites the selectors of `css_paths`, so that some no longer match."""
+    styles = "\n".join(path.read_text(encoding="utf-8") for path in _STYLES)
+    return f"<style>\n{styles}{viewer.style()}</style>"

@@ -10,6 +10,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -32,12 +33,18 @@ LEAVING = ("AbortError", "errored out", "Failed to fetch")
 @pytest.fixture(scope="session")
 def server(tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of `sdplay serve` with an empty workspace."""
-    home = tmp_path_factory.mktemp("home")
+    with serving(str(tiny_base), tmp_path_factory.mktemp("home")) as address:
+        yield address
+
+
+@contextmanager
+def serving(base: str, home: Path) -> Iterator[str]:
+    """`sdplay serve` over a base and a workspace, until the block ends."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     address = f"http://127.0.0.1:{port}/"
-    environment = {**os.environ, "SDPLAY_HOME": str(home), "SDPLAY_BASE": str(tiny_base), "HF_HUB_OFFLINE": "1"}
+    environment = {**os.environ, "SDPLAY_HOME": str(home), "SDPLAY_BASE": base, "HF_HUB_OFFLINE": "1"}
     with (home / "server.txt").open("wb") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", "sdplay", "serve", "--port", str(port)], env=environment, stdout=log, stderr=subprocess.STDOUT
@@ -101,12 +108,26 @@ class Visit:
         self.page.wait_for_selector(f"#tab-{name}", state="visible")
 
     def fill(self, element_id: str, text: str) -> None:
-        """Type into a text or number field."""
+        """Type into a text or number field; templates are shown as text for it."""
+        if element_id in ("prompts-train", "prompts-sample"):
+            self.page.locator("#prompts-view label").filter(has_text="Text").click()
         self.page.locator(f"#{element_id} textarea, #{element_id} input").first.fill(text)
 
     def value(self, element_id: str) -> str:
         """What a field holds."""
         return self.page.locator(f"#{element_id} textarea, #{element_id} input").first.input_value()
+
+    def grid_link(self) -> str:
+        """The link to the comparison that is shown, or nothing."""
+        field = self.page.locator("#compare-grid .sdv-link")
+        return field.input_value() if field.count() else ""
+
+    def draw_grid(self) -> None:
+        """Press Draw, and wait until what is shown is the new comparison, done."""
+        before = self.grid_link()
+        self.page.click("#compare-draw")
+        self.page.wait_for_function("before => (document.querySelector('#compare-grid .sdv-link')?.value || '') !== before", arg=before)
+        self.wait_for_text("#compare-progress", "Done")
 
     def wait_for_text(self, selector: str, text: str) -> None:
         """Wait until an element says something."""

@@ -13,7 +13,8 @@ from gradio_client.exceptions import AppError
 
 ENDPOINTS = {
     "/dataset_create", "/dataset_report", "/train_start", "/train_status", "/train_stop", "/runs_list", "/generate", "/compare",
-    "/compare_status",
+    "/compare_status", "/run_ask", "/run_continue", "/run_best", "/run_note", "/run_delete", "/run_restore", "/run_report",
+    "/adapters_list", "/adapter_fetch",
 }  # fmt: skip
 
 

@@ -37,9 +37,8 @@ def test_the_main_job_from_sample_to_permalink(visit: Visit, visitors) -> None: 
     visit.page.click("#train-compare")
     visit.wait_for_text("#compare-count", "columns")
     visit.fill("compare-steps", "2")
-    visit.page.click("#compare-draw")
-    visit.wait_for_text("#compare-progress", "Done")
-    link = visit.value("compare-link")
+    visit.draw_grid()
+    link = visit.grid_link()
 
     other = visitors(link.removeprefix(visit.address))
     other.wait_for_text("#compare-progress", "Done")

@@ -40,8 +40,7 @@ def compare(visit: Visit) -> int:
     visit.page.click("#train-compare")
     visit.wait_for_text("#compare-count", "columns")
     visit.fill("compare-steps", "2")
-    visit.page.click("#compare-draw")
-    visit.wait_for_text("#compare-progress", "Done")
+    visit.draw_grid()
     return visit.page.locator("#compare-grid td img").count()
 
 

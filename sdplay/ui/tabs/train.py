@@ -1,30 +1,27 @@
-"""Train: choose how, start, and watch: phase, loss, and pictures from step 0 on."""
+"""Train: choose how, and start. What goes on is in live.py."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
+from sdplay.advice import Advice
 from sdplay.bases import load_bases
 from sdplay.engine import Engine
 from sdplay.errors import ConfigError, DataError, SdplayError
-from sdplay.events import RunState
 from sdplay.hub import MINI
 from sdplay.methods import CONFIGS, TITLES
-from sdplay.presets import DEFAULT_METHOD, DEFAULT_TOKEN, adapted, compose_training, load_training_presets, training_preset
-from sdplay.runs import Run
+from sdplay.presets import AUTO, DEFAULT_METHOD, DEFAULT_TOKEN, adapted, compose_training, load_training_presets, training_preset
 from sdplay.ui.access import Access
 from sdplay.ui.errors import friendly
-from sdplay.ui.forms import Control, Form, controls_of_any
-from sdplay.ui.html import html_block, only_news
+from sdplay.ui.forms import Control, Form, controls_of_any, explain
+from sdplay.ui.html import html_block
 from sdplay.ui.tabs.events import live, quick, silent
+from sdplay.ui.tabs.live import Watch, create_watch, run_picker
 from sdplay.ui.tabs.prompts import PromptsTab, Words
-from sdplay.ui.views import run as views
 from sdplay.ui.views.text import count_of, esc, message
 
 FIRST_PRESET = "quick"
@@ -37,8 +34,17 @@ class TrainTab:
     preset: gr.Radio
     name: gr.Textbox
     form: Form
-    run: gr.Dropdown
-    compare: gr.Button
+    watch: Watch
+
+    @property
+    def run(self) -> gr.Dropdown:
+        """The run that is watched."""
+        return self.watch.run
+
+    @property
+    def compare(self) -> gr.Button:
+        """Compares it with its base."""
+        return self.watch.compare
 
     @property
     def settings(self) -> list[Control]:
@@ -55,17 +61,17 @@ def create_train_tab(
             preset, name, form = _create_form(base, prompts, dataset, engine)
             start = gr.Button("Start training", variant="primary", size="lg", elem_id="train-start")
         with gr.Column(scale=7, min_width=300):
-            run = gr.Dropdown(label="Run", choices=[], value=None, elem_id="train-run", allow_custom_value=True, interactive=True)
-            compare = _create_watch(engine, run, timer)
+            watch = create_watch(engine, timer)
 
     inputs = [dataset, base, *prompts.words, preset, name, *form.inputs]
-    start.click(friendly(start_run, engine, access, tuple(form.controls)), inputs, run, **{**quick(), "trigger_mode": "once"})
-    return TrainTab(preset, name, form, run, compare)
+    start.click(friendly(start_run, engine, access, tuple(form.controls)), inputs, watch.run, **{**quick(), "trigger_mode": "once"})
+    return TrainTab(preset, name, form, watch)
 
 
 def _create_form(base: gr.Dropdown, prompts: PromptsTab, dataset: gr.Dropdown, engine: Engine) -> tuple[gr.Radio, gr.Textbox, Form]:
     presets = load_training_presets()
     choices = [(preset.title, name) for name, preset in presets.items()]
+    choices.insert(1, (training_preset(AUTO).title, AUTO))
     summary = html_block(elem_id="train-summary")
     preset = gr.Radio(choices, value=FIRST_PRESET, label="Preset", elem_id="train-preset")
     why = html_block(preset_note(FIRST_PRESET, base.value), elem_id="train-why")
@@ -87,10 +93,11 @@ def _create_form(base: gr.Dropdown, prompts: PromptsTab, dataset: gr.Dropdown, e
     for name_of, control in form.controls.items():
         control.visible = True if name_of in shown else "hidden"
         control.value = first.get(name_of, shown[name_of].default) if name_of in shown else control.value
-    preset.input(friendly(apply_preset, names), preset, form.inputs, **quick())
+    looked_at: list[Control] = [preset, dataset, base, prompts.class_word]
+    preset.input(friendly(choose_preset, engine, names), looked_at, form.inputs, **quick())
     method.input(friendly(apply_method, names), [preset, method], form.inputs, **quick())
     method.change(friendly(show_fields, names), method, form.inputs, **silent())
-    gr.on([preset.change, base.change], preset_note, [preset, base], why, **silent())
+    gr.on([preset.change, base.change], friendly(preset_note_for, engine), looked_at, why, **silent())
     rates = [form.controls[key] for key in ("method", "kind", "learning_rate", "alpha", "rank")]
     gr.on([control.change for control in rates], effective_rate, rates, rate, **live())
     facts: list[Control] = [dataset, prompts.token, prompts.class_word, prompts.train]
@@ -98,28 +105,36 @@ def _create_form(base: gr.Dropdown, prompts: PromptsTab, dataset: gr.Dropdown, e
     return preset, name, form
 
 
-def _create_watch(engine: Engine, run: gr.Dropdown, timer: gr.Timer) -> gr.Button:
-    seen = gr.State({})
-    status = html_block(views.no_run(), elem_id="train-status")
-    with gr.Row(elem_classes="sd-actions"):
-        stop = gr.Button("Stop and keep", variant="stop", elem_id="train-stop", interactive=False)
-        resume = gr.Button("Resume", elem_id="train-resume", interactive=False)
-        compare = gr.Button("Compare with the base", variant="primary", elem_id="train-compare", interactive=False)
-    matrix = html_block(elem_id="train-samples")
-    plot = gr.LinePlot(
-        views.loss_frame(RunState()), x="step", y="loss", color="series", color_map=views.SERIES, title="Loss", height=260,
-        elem_id="train-loss", visible=False, buttons=["fullscreen", "export"],
-    )  # fmt: skip
-    outputs = [status, stop, resume, compare, matrix, plot, seen]
-    gr.on([timer.tick, run.change], friendly(watch, engine), [run, seen], outputs, **silent())
-    stop.click(friendly(stop_run, engine), run, None, **quick())
-    resume.click(friendly(resume_run, engine), run, None, **quick())
-    return compare
-
-
 def apply_preset(names: Sequence[str], preset: str) -> list[object]:
     """Values for the form: a preset's, and the defaults for what it leaves open."""
     return _values(names, training_preset(preset).config)
+
+
+def choose_preset(
+    engine: Engine, names: Sequence[str], preset: str, dataset_id: str | None, base_model: str | None, class_word: str
+) -> list[object]:
+    """The same for the preset that was chosen; "Tell me" looks at the pictures first."""
+    if preset != AUTO:
+        return apply_preset(names, preset)
+    return _values(names, dict(_advice(engine, dataset_id, base_model, class_word).values))
+
+
+def preset_note_for(engine: Engine, preset: str | None, dataset_id: str | None, base_model: str | None, class_word: str) -> str:
+    """When to choose a preset and what it takes; of "Tell me", why each thing was chosen."""
+    if preset != AUTO:
+        return preset_note(preset, base_model)
+    try:
+        reasons = _advice(engine, dataset_id, base_model, class_word).reasons
+    except SdplayError as error:
+        return message("warning", error.message, error.hint)
+    lines = "".join(f"<dt>{esc(reason.about)}</dt><dd>{esc(reason.text)}</dd>" for reason in reasons)
+    return f'<dl class="sd-settings sd-advice">{lines}</dl>'
+
+
+def _advice(engine: Engine, dataset_id: str | None, base_model: str | None, class_word: str) -> Advice:
+    if not dataset_id:
+        raise ConfigError("No data set is open, so there is nothing to look at.", "Choose or make one under Dataset.")
+    return engine.advise(dataset_id, base_model=base_model or MINI, class_word=class_word.strip())
 
 
 def apply_method(names: Sequence[str], preset: str | None, method: str) -> list[object]:
@@ -128,8 +143,9 @@ def apply_method(names: Sequence[str], preset: str | None, method: str) -> list[
 
 
 def show_fields(names: Sequence[str], method: str) -> list[object]:
-    """The method's own settings are there, the others' are not."""
-    return [gr.update(visible=True if name in CONFIGS[method].model_fields else "hidden") for name in names]
+    """The method's own settings are there, with what it says of them; the others' are not."""
+    fields = CONFIGS[method].model_fields
+    return [gr.update(visible=True, info=explain(fields[name])) if name in fields else gr.update(visible="hidden") for name in names]
 
 
 def _values(names: Sequence[str], config: Mapping[str, Any]) -> list[object]:
@@ -189,86 +205,3 @@ def start_run(
     run_id = engine.submit(compose_training(training_preset(preset), words.prompt_set(), changes), name=name)
     gr.Info("Training is queued. You may close this page: it goes on.", duration=5)
     return run_picker(engine, run_id)
-
-
-def run_picker(engine: Engine, wanted: str = "") -> Any:  # noqa: ANN401  an update of Gradio's
-    """The list of runs as it is now, opened at `wanted`, else at the one that trains, else at the newest."""
-    ids = [run.id for run in engine.runs()]
-    active = engine.active_run()
-    value = wanted if wanted in ids else active.id if active else next(iter(ids), None)
-    return gr.update(choices=[(views.short_name(run_id), run_id) for run_id in ids], value=value)
-
-
-def watch(engine: Engine, run_id: str | None, seen: Mapping[str, str]) -> list[Any]:
-    """What has changed about the chosen run since the last look."""
-    row = find_run(engine, run_id)
-    if row is None:
-        return only_news(seen, dict.fromkeys(_nothing(), "none"), _nothing())
-    state = row.state
-    status = views.status_card(row)
-    can_stop = state.status in ("queued", "running")
-    can_resume = state.status in ("stopped", "failed", "interrupted")
-    pictures = [entry.step for entry in state.samples]
-    marks: dict[str, object] = {
-        "status": status,
-        "stop": (row.id, can_stop),
-        "resume": (row.id, can_resume),
-        "compare": (row.id, bool(state.checkpoints)),
-        "pictures": (row.id, pictures, state.ended),
-        "losses": (row.id, len(state.losses), len(state.validations)),
-    }
-    return only_news(
-        seen,
-        marks,
-        {
-            "status": lambda: status,
-            "stop": lambda: gr.update(interactive=can_stop),
-            "resume": lambda: gr.update(interactive=can_resume),
-            "compare": lambda: gr.update(interactive=bool(state.checkpoints)),
-            "pictures": lambda: views.sample_matrix(row.id, state),
-            "losses": lambda: gr.update(value=views.loss_frame(state), visible=bool(state.losses)),
-        },
-    )
-
-
-def find_run(engine: Engine, run_id: str | None) -> views.RunRow | None:
-    """The run's row, or None when there is no such run."""
-    if not run_id:
-        return None
-    try:
-        run = engine.run(run_id)
-    except SdplayError:
-        return None
-    return row_of(engine, run)
-
-
-def row_of(engine: Engine, run: Run) -> views.RunRow:
-    """A run as the lists show it."""
-    return views.run_row(run.id, _manifest(run.folder), engine.state(run))
-
-
-@lru_cache(maxsize=512)
-def _manifest(folder: Path) -> Mapping[str, object]:
-    """config.yaml, which is written once; reading it on every tick would be slow."""
-    return Run(folder).manifest
-
-
-def stop_run(engine: Engine, run_id: str | None) -> None:
-    """Ask the chosen run to stop."""
-    engine.stop(_chosen(run_id))
-
-
-def resume_run(engine: Engine, run_id: str | None) -> None:
-    """Let the chosen run go on from its newest checkpoint."""
-    engine.resume(_chosen(run_id))
-
-
-def _chosen(run_id: str | None) -> str:
-    if not run_id:
-        raise ConfigError("No run is chosen.", "Choose one from the list.")
-    return run_id
-
-
-def _nothing() -> dict[str, Any]:
-    off = {name: (lambda: gr.update(interactive=False)) for name in ("stop", "resume", "compare")}
-    return {"status": views.no_run, **off, "pictures": lambda: "", "losses": lambda: gr.update(visible=False)}

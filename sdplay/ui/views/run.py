@@ -1,20 +1,16 @@
-"""RunState -> run bar, status line, loss frame, sample matrix, table of runs."""
+"""A run as lists and the run bar show it; its settings and files. views/live.py shows it while it goes on."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-import pandas as pd
-
 from sdplay.events import RunState
 from sdplay.ui.files import file_url
-from sdplay.ui.views.text import age, count_of, duration, empty, esc, matrix, megabytes, message, picture
+from sdplay.ui.views.text import count_of, duration, empty, esc, megabytes
 
 MAX_POINTS = 500
 SMOOTHING = 0.9
-SERIES = {"loss": "#a3adc2", "smoothed": "#6366f1", "held-out": "#e8833a"}
-"""Series of the loss plot and their colours."""
 WORDS = {
     "queued": "waiting for its turn",
     "running": "training",
@@ -75,36 +71,9 @@ def phase_words(state: RunState) -> str:
     return f"{state.phase}{count}"
 
 
-def status_card(row: RunRow) -> str:
-    """State of one run, with its failure, notes and progress."""
-    state = row.state
-    share = 100 * state.step / state.steps if state.steps else 0
-    facts = [part for part in (_pace(state), _loss(state), _held_out(state), state.device, _took(state)) if part]
-    lines = [message("error", state.message, state.hint)] if state.status == "failed" else []
-    lines += [message("note", note) for note in state.notes]
-    shown = "".join(f"<span>{esc(fact)}</span>" for fact in (f"step {state.step} of {state.steps}", *facts))
-    return (
-        f'<div class="sd-card sd-status sd-{esc(state.status)}"><div class="sd-head"><span class="sd-dot"></span>'
-        f"<strong>{esc(row.name)}</strong><span>{esc(phase_words(state))}</span></div>"
-        f'<progress max="100" value="{share:.1f}" aria-label="Steps done"></progress>'
-        f'<div class="sd-facts">{shown}</div>{"".join(lines)}</div>'
-    )
-
-
 def no_run() -> str:
     """Where a run would be."""
     return empty("No run yet", "Choose a data set, then press Start training. What the base draws now appears here first, as step 0.")
-
-
-def loss_frame(state: RunState) -> pd.DataFrame:
-    """step, loss, series: raw, smoothed and held-out losses, at most MAX_POINTS rows."""
-    keep = _thinned(len(state.losses), MAX_POINTS * 2 // 5)
-    smoothed = smooth([entry.loss for entry in state.losses])
-    rows = [(state.losses[index].step, state.losses[index].loss, "loss") for index in keep]
-    rows += [(state.losses[index].step, smoothed[index], "smoothed") for index in keep]
-    held_out = _thinned(len(state.validations), MAX_POINTS // 5)
-    rows += [(state.validations[index].step, state.validations[index].loss, "held-out") for index in held_out]
-    return pd.DataFrame(rows, columns=["step", "loss", "series"])
 
 
 def smooth(losses: Sequence[float], keep: float = SMOOTHING) -> list[float]:
@@ -116,36 +85,11 @@ def smooth(losses: Sequence[float], keep: float = SMOOTHING) -> list[float]:
     return smoothed
 
 
-def sample_matrix(run_id: str, state: RunState) -> str:
-    """Prompts x steps, from step 0, which is the base; the noise is the same in every column."""
-    if not state.samples:
-        waiting = "The first pictures come before the first step: what the base draws now." if not state.ended else ""
-        return empty("No sample pictures yet", waiting or "This run drew none.")
-    rounds = sorted(state.samples, key=lambda entry: entry.step)
-    heads = ["step 0<small>the base</small>" if entry.step == 0 else f"step {entry.step}" for entry in rounds]
-    rows = []
-    for index, prompt in enumerate(rounds[-1].prompts):
-        files = [entry.files[index] if index < len(entry.files) else "" for entry in rounds]
-        rows.append(
-            (esc(prompt), [_sample(run_id, file, f"{prompt}, step {entry.step}") for file, entry in zip(files, rounds, strict=True)])
-        )
-    return matrix("Sample pictures by prompt and step", heads, rows)
-
-
-def run_table(rows: Sequence[RunRow]) -> str:
-    """All runs; a click on a name chooses it."""
-    if not rows:
-        return empty("No runs yet", "Train one: its settings, pictures and files will be kept here.")
-    heads = "".join(f'<th scope="col">{head}</th>' for head in ("Name", "State", "Steps", "Base", "Data set", "Loss", "Started"))
-    body = "".join(map(_table_row, rows))
-    return f'<div class="sd-scroll"><table class="sd-table"><thead><tr>{heads}</tr></thead><tbody>{body}</tbody></table></div>'
-
-
 def run_details(row: RunRow) -> str:
     """Settings and files of a run."""
     settings = row.settings
     files = "".join(
-        f'<li><a href="{file_url("runs", row.id, artifact.file)}" download>{esc(artifact.file.split("/")[-1])}</a> '
+        f'<li><a href="{file_url("runs", row.id, artifact.file)}?v={artifact.sha256[:8]}" download>{esc(artifact.file.split("/")[-1])}</a> '
         f"<span>{esc(megabytes(artifact.num_bytes))}, {esc(artifact.format)}</span></li>"
         for artifact in row.state.artifacts
     )
@@ -157,19 +101,6 @@ def run_details(row: RunRow) -> str:
     )
 
 
-def _table_row(row: RunRow) -> str:
-    state = row.state
-    loss = f"{state.losses[-1].loss:.4f}" if state.losses else ""
-    name = f'<button type="button" class="sd-link" data-action="select" data-id="{esc(row.id)}">{esc(row.name)}</button>'
-    dot = f'<span class="sd-dot"></span> {esc(state.status)}'
-    cells = [dot, f"{state.step}/{state.steps}", esc(row.base), esc(row.dataset), loss, esc(age(state.submitted_at))]
-    return f'<tr class="sd-{esc(state.status)}"><th scope="row">{name}</th>{"".join(f"<td>{cell}</td>" for cell in cells)}</tr>'
-
-
-def _sample(run_id: str, file: str, alt: str) -> str:
-    return picture(file_url("runs", run_id, file, width=320), alt, link=file_url("runs", run_id, file)) if file else ""
-
-
 def _pace(state: RunState) -> str:
     if state.ended or state.eta_seconds is None or state.seconds_per_step is None:
         return ""
@@ -178,14 +109,6 @@ def _pace(state: RunState) -> str:
 
 def _loss(state: RunState) -> str:
     return f"loss {smooth([entry.loss for entry in state.losses[-50:]])[-1]:.4f}" if state.losses else ""
-
-
-def _held_out(state: RunState) -> str:
-    return f"held-out loss {state.validations[-1].loss:.4f}" if state.validations else ""
-
-
-def _took(state: RunState) -> str:
-    return f"took {duration(state.ended_at - state.started_at)}" if state.ended_at > state.started_at > 0 else ""
 
 
 def _readers(row: RunRow) -> str:
@@ -203,7 +126,7 @@ def _plain(value: object) -> str:
     return "\n".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
-def _thinned(length: int, most: int) -> list[int]:
+def thinned(length: int, most: int) -> list[int]:
     """At most `most` evenly spread indices of `length`, the last always among them."""
     if length <= most:
         return list(range(length))

@@ -1,0 +1,97 @@
+"""Learn: six lessons of two minutes, each with a button that really does it; and the tour for who is here for the first time.
+
+What was finished is remembered in the browser.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import gradio as gr
+
+from sdplay.engine import Engine
+from sdplay.lessons import Lesson, load_lessons, start_lesson
+from sdplay.ui.errors import friendly
+from sdplay.ui.html import html_block
+from sdplay.ui.tabs.events import quick
+from sdplay.ui.tabs.experiment import create_panel
+from sdplay.ui.views import learn as views
+
+LEARNED_KEY, LEARNED_SECRET = "sdplay:learned:v1", "sdplay-learned"
+"""Where a browser keeps which lessons are finished and whether the tour was taken. Nothing secret is in it."""
+
+
+@dataclass(frozen=True)
+class LearnTab:
+    """What the page wires: the memory, the list to mark, the panel whose button opens a comparison."""
+
+    learned: gr.BrowserState
+    lessons: gr.HTML
+    opened: gr.State
+    panel: gr.HTML
+
+
+def create_learn_tab(engine: Engine, timer: gr.Timer) -> LearnTab:
+    """Everything under "Learn"."""
+    lessons = load_lessons()
+    first = next(iter(lessons.values()))
+    learned = gr.BrowserState({}, storage_key=LEARNED_KEY, secret=LEARNED_SECRET)
+    opened = gr.State(first.id)
+    with gr.Row(equal_height=False):
+        with gr.Column(scale=3, min_width=280):
+            shown = html_block(views.lesson_list(list(lessons.values()), (), first.id), elem_id="learn-list")
+        with gr.Column(scale=7, min_width=300):
+            head = html_block(views.lesson_head(first, engine.samples()[first.action.sample]), elem_id="learn-head")
+            text = gr.Markdown(first.text, elem_id="learn-text")
+            with gr.Row(elem_classes="sd-actions"):
+                start = gr.Button(first.action.label, variant="primary", elem_id="learn-start")
+            takes = gr.Markdown(first.action.takes, elem_classes="sd-why", elem_id="learn-takes")
+            panel = create_panel(engine, timer, opened, _look_of, elem_id="learn-panel")
+    shown.select(friendly(open_lesson, engine), learned, [opened, shown, head, text, start, takes], **quick())
+    start.click(friendly(start_opened, engine), opened, None, **{**quick(), "trigger_mode": "once"})
+    return LearnTab(learned, shown, opened, panel)
+
+
+def open_lesson(engine: Engine, learned: Mapping[str, Any] | None, event: gr.EventData) -> list[Any]:
+    """Show a lesson."""
+    lessons = load_lessons()
+    lesson = lessons[event.id]
+    return [
+        lesson.id,
+        views.lesson_list(list(lessons.values()), finished(learned), lesson.id),
+        views.lesson_head(lesson, engine.samples()[lesson.action.sample]),
+        lesson.text,
+        gr.update(value=lesson.action.label),
+        lesson.action.takes,
+    ]
+
+
+def start_opened(engine: Engine, lesson_id: str) -> None:
+    """Do what the lesson's button says."""
+    lesson = load_lessons()[lesson_id]
+    start_lesson(engine, lesson)
+    gr.Info(lesson.action.takes, duration=6)
+
+
+def mark_finished(learned: Mapping[str, Any] | None, lesson_id: str) -> tuple[dict[str, Any], str]:
+    """A lesson is finished when its comparison was opened."""
+    lessons = load_lessons()
+    done = [known for known in lessons if known in {*finished(learned), lesson_id}]
+    return {**(learned or {}), "lessons": done}, views.lesson_list(list(lessons.values()), done, lesson_id)
+
+
+def show_marks(learned: Mapping[str, Any] | None, lesson_id: str) -> str:
+    """The list with the ticks that this browser has earned."""
+    return views.lesson_list(list(load_lessons().values()), finished(learned), lesson_id)
+
+
+def finished(learned: Mapping[str, Any] | None) -> list[str]:
+    """Ids of the finished lessons."""
+    return [str(lesson_id) for lesson_id in (learned or {}).get("lessons", [])]
+
+
+def _look_of(lesson_id: str) -> tuple[str, str]:
+    lesson: Lesson = load_lessons()[lesson_id]
+    return lesson.action.experiment, lesson.action.look

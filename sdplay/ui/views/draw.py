@@ -1,0 +1,33 @@
+"""Drawn pictures -> cards with their settings."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from sdplay.asked import Drawn
+from sdplay.ui.files import file_url
+from sdplay.ui.views.text import count_of, empty, esc, message, picture
+
+
+def nothing_drawn() -> str:
+    """What the place of the pictures says at first."""
+    return empty("Nothing drawn yet", "Write a prompt and press Draw. Every picture is a PNG that knows how it was made.")
+
+
+def cards(drawn: Sequence[Drawn], settings: Mapping[str, object]) -> str:
+    """The pictures, newest request first: each opens in full, gives its settings back, or becomes the start picture."""
+    facts = "".join(f"<span>{esc(name)}: {esc(value)}</span>" for name, value in settings.items())
+    told = f"Drew {count_of(len(drawn), 'picture')}."
+    body = "".join(_card(shot) for shot in drawn)
+    return f'{message("good", told)}<div class="sd-facts">{facts}</div><div class="sd-grid sd-pictures">{body}</div>'
+
+
+def _card(shot: Drawn) -> str:
+    name = shot.path.name
+    url = file_url("pictures", "drawn", name)
+    buttons = (
+        f'<button type="button" class="sd-link" data-action="select" data-id="{esc(name)}">Use its settings</button>'
+        f'<button type="button" class="sd-link" data-action="edit" data-id="{esc(name)}">Start from it</button>'
+    )
+    shown = picture(url, f"{shot.prompt}, seed {shot.seed}", link=url)
+    return f'<div class="sd-item"><div class="sd-thumb">{shown}</div><small>seed {shot.seed}</small>{buttons}</div>'

@@ -1,0 +1,85 @@
+"""What the Draw tab's handlers do with what the controls hold."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import gradio as gr
+import numpy as np
+import pytest
+from PIL import Image
+
+from sdplay import png_settings
+from sdplay.config import GenerateConfig
+from sdplay.engine import Engine
+from sdplay.errors import AdapterError, ConfigError
+from sdplay.ui.access import Access
+from sdplay.ui.tabs.draw import MOST_ADAPTERS, counted_seeds, draw_asked, fill_from_file, kept_start, show_strengths
+
+NAMES = ("negative_prompt", "steps", "guidance_scale", "scheduler")
+
+
+def test_every_seed_counts_up() -> None:
+    assert counted_seeds("3, 9", 2) == [3, 4, 9, 10]
+    assert counted_seeds("1 2", 2) == [1, 2, 3]
+
+
+@pytest.mark.parametrize(("seeds", "count"), [("", 1), ("1", 17), ("1, 100", 9)])
+def test_no_pictures_and_too_many_get_a_sentence(seeds: str, count: int) -> None:
+    with pytest.raises(ConfigError, match="Ask for 1 to 16"):
+        counted_seeds(seeds, count)
+
+
+def test_an_empty_editor_is_no_start_picture(tmp_path: Path) -> None:
+    blank = Image.new("RGBA", (8, 8))
+
+    for editor in (None, {"background": None, "layers": [], "composite": None}, {"background": blank, "layers": [blank]}):
+        assert kept_start(editor, tmp_path) == {}
+
+
+def test_what_is_painted_becomes_the_mask_whatever_its_colour(tmp_path: Path) -> None:
+    layer = Image.new("RGBA", (8, 8))
+    layer.paste((99, 102, 241, 178), (0, 0, 4, 8))
+    layer.paste((0, 0, 0, 20), (4, 0, 8, 8))  # the soft edge of the brush
+
+    kept = kept_start({"background": Image.new("RGB", (8, 8), "teal"), "layers": [layer]}, tmp_path)
+
+    mask = np.asarray(Image.open(kept["mask"]))
+    assert (mask[:, :4] == 255).all()
+    assert (mask[:, 4:] == 0).all()
+    assert set(kept_start({"background": Image.new("RGB", (8, 8)), "layers": []}, tmp_path)) == {"image"}
+
+
+def test_every_chosen_adapter_has_its_strength() -> None:
+    shown = show_strengths(["RUN", "a.safetensors"], 1, 1, 1, 1)
+
+    assert [update["visible"] for update in shown] == [True, True, False, False]
+    assert shown[1]["label"] == "Strength of a.safetensors"
+
+
+def test_the_form_draws_and_the_picture_fills_the_form_again(engine: Engine, tiny_base: Path) -> None:
+    weights = [1] * MOST_ADAPTERS
+    settings = ["blue", 3, 2.5, "Euler a"]
+    access = Access(base_model=str(tiny_base))
+
+    html = draw_asked(engine, access, NAMES, "a red ball", "5", 2, str(tiny_base), [], *weights, None, 0.6, *settings)
+    path = next(engine.workspace.pictures.glob("*-s5.png"))
+    filled = fill_from_file(NAMES, str(path))
+
+    assert html.count("<img") == 2
+    assert (png_settings.read(path) or {})["scheduler"] == "Euler a"
+    assert filled[:5] == ["a red ball", "5", 1, str(tiny_base), []]
+    assert filled[5 : 5 + MOST_ADAPTERS] == [gr.skip()] * MOST_ADAPTERS
+    assert filled[5 + MOST_ADAPTERS + 1 : -2] == settings
+
+
+def test_an_empty_prompt_gets_a_sentence(engine: Engine) -> None:
+    given = [" ", "1", 1, "mini", [], *[1] * MOST_ADAPTERS, None, 0.6, *[GenerateConfig().model_dump()[name] for name in NAMES]]
+
+    with pytest.raises(ConfigError, match="There is no prompt"):
+        draw_asked(engine, Access(), NAMES, *given)
+
+
+def test_on_a_public_server_no_adapter_of_a_mix_is_a_path() -> None:
+    with pytest.raises(AdapterError, match="was not uploaded"):
+        Access(local=False).columns(["base+/etc/secret.safetensors:0.5+RUN"])
