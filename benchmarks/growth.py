@@ -87,8 +87,6 @@ def measured(only: str, *, small: bool) -> Iterator[Curve]:
             if only in ("", name):
                 seconds = [step_seconds(engine, dataset, steps, changes(value)) for value in values]
                 points = [(value**2 if name == "pixels" else value, found) for value, found in zip(values, seconds, strict=True)]
-                    (value**2 if name == "pixels" else value, step_seconds(engine, dataset, steps, changes(value))) for value in values
-                ]
                 yield Curve(f"step-{name}", name, "Seconds of a step", points)
     counts = [10, 40] if small else [10, 100, 1000]
     if only in ("", "pictures"):
