@@ -68,7 +68,7 @@ def main() -> None:
     for curve in measured(arguments.only, small=arguments.small):
         curves.append(curve)
         print(curve.line, flush=True)
-        log_plot(arguments.folder / f"{curve.name}.png", curve.up, across=curve.across, up=curve.up, points=curve.points)
+        log_plot(arguments.folder / f"{curve.name}.png", curve.up, across=curve.across, points=curve.points)
     if arguments.json:
         arguments.json.write_text(json.dumps({curve.name: curve.points for curve in curves}, indent=1) + "\n")
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw
 
-WIDTH, HEIGHT, LEFT, TOP, RIGHT, BOTTOM = 520, 340, 76, 40, 20, 52
+WIDTH, HEIGHT, LEFT, TOP, RIGHT, BOTTOM = 520, 340, 24, 40, 24, 52
 INK, FAINT, LINE = (30, 30, 35), (205, 205, 210), (210, 80, 30)
 
 Points = Sequence[tuple[float, float]]
@@ -26,22 +26,20 @@ def last_exponent(points: Points) -> float:
     return exponent(sorted(points)[-2:])
 
 
-def log_plot(path: Path, title: str, *, across: str, up: str, points: Points) -> None:
-    """Write the plot: points joined, and a dashed line of slope 1 through the last for comparison."""
+def log_plot(path: Path, title: str, *, across: str, points: Points) -> None:
+    """Write the plot: points joined, and in grey what would be linear through the last of them."""
     image = Image.new("RGB", (WIDTH, HEIGHT), "white")
     pen = ImageDraw.Draw(image)
-    spans = [_span(values) for values in zip(*points, strict=True)]
+    last_x, last_y = max(points)
+    linear = [(x, last_y * x / last_x) for x, _ in sorted(points)]
+    spans = [_span(values) for values in zip(*points, *linear, strict=True)]
 
     def place(x: float, y: float) -> tuple[float, float]:
         across_share, up_share = ((math.log(value) - low) / (high - low) for value, (low, high) in zip((x, y), spans, strict=True))
         return LEFT + across_share * (WIDTH - LEFT - RIGHT), HEIGHT - BOTTOM - up_share * (HEIGHT - TOP - BOTTOM)
 
     pen.rectangle((LEFT, TOP, WIDTH - RIGHT, HEIGHT - BOTTOM), outline=FAINT)
-    last_x, last_y = max(points)
-    linear = [place(x, last_y * x / last_x) for x, _ in sorted(points)]
-    visible = [(x, y) for x, y in linear if TOP <= y <= HEIGHT - BOTTOM]
-    if len(visible) > 1:
-        pen.line(visible, fill=FAINT, width=2)
+    pen.line([place(*point) for point in linear], fill=FAINT, width=2)
     pen.line([place(*point) for point in sorted(points)], fill=LINE, width=3)
     for x, y in points:
         left, top = place(x, y)
@@ -50,7 +48,6 @@ def log_plot(path: Path, title: str, *, across: str, up: str, points: Points) ->
         pen.text((left, top - 9), f"{y:.3g}", fill=INK, anchor="mb")
     pen.text((LEFT, 8), f"{title}: grows as {across} to the {exponent(points):.2f}", fill=INK, font_size=15)
     pen.text(((LEFT + WIDTH - RIGHT) / 2, HEIGHT - 8), f"{across} (grey: linear)", fill=INK, anchor="mb", font_size=13)
-    pen.text((8, TOP), up, fill=INK, font_size=13)
     image.save(path)
 
 
