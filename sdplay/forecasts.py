@@ -28,6 +28,8 @@ MOST_KEPT = 100
 class Forecast:
     """What is known so far about a run that was not started."""
 
+    about: str = ""
+    """The settings it is for, in short."""
     doing: str = ""
     """`planning`, `measuring`, or empty."""
     plan: MemoryPlan | None = None
@@ -59,7 +61,7 @@ class Forecasts:
             known = self._found.get(key)
             if known and (known.doing or known.plan):
                 return key
-            self._keep(key, replace(known or Forecast(), doing="planning", message="", hint=""))
+            self._keep(key, replace(known or Forecast(_about(values)), doing="planning", message="", hint=""))
         self._start(self._plan, key, values)
         return key
 
@@ -69,7 +71,7 @@ class Forecasts:
             raise RunError("Another run is being measured.", "Wait some seconds.")
         key = _key(values)
         with self._change:
-            self._keep(key, replace(self._found.get(key) or Forecast(), doing="measuring", message="", hint=""))
+            self._keep(key, replace(self._found.get(key) or Forecast(_about(values)), doing="measuring", message="", hint=""))
         self._start(self._measure, key, values)
         return key
 
@@ -129,3 +131,9 @@ class Forecasts:
 
 def _key(values: Mapping[str, object]) -> str:
     return sha256(json.dumps(values, sort_keys=True, default=str).encode()).hexdigest()[:16]
+
+
+def _about(values: Mapping[str, object]) -> str:
+    """What counts most for time and memory."""
+    words = {"steps": "{} steps", "batch_size": "batch {}", "resolution": "{} px", "rank": "rank {}"}
+    return ", ".join([str(values.get("method", "lora")), *(text.format(values[name]) for name, text in words.items() if values.get(name))])

@@ -84,7 +84,7 @@ def test_a_run_that_does_not_fit_says_so() -> None:
         step=2 * 10**9, reserve=0,
     )  # fmt: skip
 
-    card = forecast_card(Forecast(plan=plan, free_bytes=10**9, device="a card"))
+    card = forecast_card(Forecast(about="", plan=plan, free_bytes=10**9, device="a card"))
 
     assert "sd-error" in card
     assert "It does not fit: 1.0 GB are free." in card

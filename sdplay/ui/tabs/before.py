@@ -9,11 +9,10 @@ from typing import Any
 import gradio as gr
 
 from sdplay.engine import Engine
-from sdplay.errors import SdplayError
 from sdplay.ui.errors import friendly
 from sdplay.ui.forms import Control
 from sdplay.ui.html import beat, html_block, only_news
-from sdplay.ui.tabs.events import live, quick, silent
+from sdplay.ui.tabs.events import quick, silent
 from sdplay.ui.views.estimate import forecast_card
 
 Values = Callable[..., dict[str, object]]
@@ -26,6 +25,7 @@ class Before:
 
     box: gr.Accordion
     shown: gr.HTML
+    again: gr.Button
     measure: gr.Button
 
 
@@ -33,34 +33,24 @@ def create_before() -> Before:
     """Closed at first: a glance costs some seconds of computing."""
     with gr.Accordion("Before start: files, memory, time, price", open=False, elem_id="train-before-box") as box:
         shown = html_block(forecast_card(None), elem_id="train-before")
-        measure = gr.Button("Measure on this device", size="sm", elem_id="train-measure")
-    return Before(box, shown, measure)
+        with gr.Row(elem_classes="sd-actions"):
+            again = gr.Button("Files and memory", size="sm", elem_id="train-plan")
+            measure = gr.Button("Measure on this device", size="sm", elem_id="train-measure")
+    return Before(box, shown, again, measure)
 
 
 def wire_before(engine: Engine, before: Before, values: Values, inputs: Sequence[Control], timer: gr.Timer) -> None:
     """inputs: the controls that `values` takes."""
     asked, seen = gr.State(""), gr.State({})
-    given = [asked, *inputs]
-    before.box.expand(friendly(ask, engine, values), inputs, asked, **quick())
+    gr.on([before.box.expand, before.again.click], friendly(ask, engine, values), [asked, *inputs], asked, **quick())
     before.measure.click(friendly(ask_measure, engine, values), inputs, asked, **{**quick(), "trigger_mode": "once"})
-    gr.on([control.change for control in inputs], friendly(ask_again, engine, values), given, asked, **live())
     outputs = [before.shown, before.measure, seen]
     gr.on([timer.tick, asked.change], friendly(look, engine), [asked, seen], outputs, **silent())
 
 
-def ask(engine: Engine, values: Values, *given: Any) -> str:  # noqa: ANN401  whatever the controls hold
-    """Files and memory, when the block is opened."""
-    return engine.forecasts.ask(values(*given))
-
-
-def ask_again(engine: Engine, values: Values, asked: str, *given: Any) -> Any:  # noqa: ANN401  whatever the controls hold
-    """The same for settings that were changed; nothing while the block was never opened, or where they are not valid yet."""
-    if not asked:
-        return gr.skip()
-    try:
-        return engine.forecasts.ask(values(*given), instead_of=asked)
-    except SdplayError:
-        return gr.skip()
+def ask(engine: Engine, values: Values, asked: str, *given: Any) -> str:  # noqa: ANN401  whatever the controls hold
+    """Files and memory, of the settings as they are now."""
+    return engine.forecasts.ask(values(*given), instead_of=asked)
 
 
 def ask_measure(engine: Engine, values: Values, *given: Any) -> str:  # noqa: ANN401  whatever the controls hold

@@ -16,7 +16,8 @@ def forecast_card(forecast: Forecast | None) -> str:
         return message("note", "Files and memory are computed; for time and price a few steps are trained and thrown away.")
     rows = [*_planned(forecast), *(_estimated(forecast.estimate) if forecast.estimate else ())]
     lines = "".join(f"<dt>{esc(name)}</dt><dd>{esc(text)}</dd>" for name, text in rows)
-    table = f'<dl class="sd-settings">{lines}</dl>' if lines else ""
+    about = f'<p class="sd-why">For {esc(forecast.about)}. After a change, press again.</p>' if lines and forecast.about else ""
+    table = f'{about}<dl class="sd-settings">{lines}</dl>' if lines else ""
     busy = message("note", DOING[forecast.doing]) if forecast.doing else ""
     failed = message("warning", forecast.message, forecast.hint) if forecast.message else ""
     return f"{table}{_verdict(forecast)}{busy}{failed}"
