@@ -55,7 +55,8 @@ class Forecasts:
         """Have files and memory of such a run computed. Returns the key. instead_of: a key whose turn may be skipped."""
         key = _key(values)
         with self._change:
-            if instead_of and instead_of != key:
+            old = self._found.get(instead_of)
+            if old and old.doing == "planning" and instead_of != key:
                 self._unwanted.add(instead_of)
             self._unwanted.discard(key)
             known = self._found.get(key)

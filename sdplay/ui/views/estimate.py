@@ -66,5 +66,5 @@ def outcome_table(before: Estimate | None, after: Estimate | None) -> str:
 
 def _facts(estimate: Estimate) -> dict[str, str]:
     price = "" if estimate.usd is None else f"{estimate.usd:.2f} US$ on {estimate.hardware}"
-    memory = size_text(estimate.peak_bytes) + " at most, the whole program" if estimate.peak_bytes else ""
+    memory = size_text(estimate.peak_bytes) + " at most" if estimate.peak_bytes else ""
     return {"Time": duration(estimate.seconds), "Memory": memory, "Disk": size_text(estimate.disk_bytes), "Price": price}
