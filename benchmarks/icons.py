@@ -31,10 +31,18 @@ class Shelf:
 
         Distance: root of the mean squared RGB difference at 32 px, the icon on the drawing's own background, at its best size.
         """
+        distances = self.distances(picture)
+        return int((distances < distances[self.names.index(name)]).sum())
+
+    def distance(self, picture: Image.Image, name: str) -> float:
+        """The squared distance of `rank` to the real icon of that name."""
+        return float(self.distances(picture)[self.names.index(name)])
+
+    def distances(self, picture: Image.Image) -> np.ndarray:
+        """(names,): the squared distance to each."""
         drawn = _pixels(picture.resize((COMPARED_PX, COMPARED_PX), Image.Resampling.LANCZOS))
         real = self.colours + (1 - self.alphas) * background_of(picture)
-        distances = np.square(real - drawn).mean(axis=(2, 3, 4)).min(axis=1)
-        return int((distances < distances[self.names.index(name)]).sum())
+        return np.square(real - drawn).mean(axis=(2, 3, 4)).min(axis=1)
 
 
 def shelf(icons: Path, style: str, names: Sequence[str]) -> Shelf:

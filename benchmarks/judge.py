@@ -33,7 +33,11 @@ FLAT = 0.03
 DIFFERS = 0.08
 """From which difference to the background a pixel belongs to the drawing."""
 NUM_FEATURES = 2 * BINS**3 + len(EDGE_STEPS)
-VERSION = "3"
+USUAL = 3.0
+"""Features are cut at so many standard deviations: no single colour that real icons seldom have decides alone."""
+STRONGEST, SPECKLE = 1.4, 0.04
+"""Drawings are up to so much stronger in contrast than icons, and their flat areas flicker by so much: the judge learns not to mind."""
+VERSION = "4"
 """Part of the name of the kept weights: count up when the training changes."""
 
 
@@ -99,6 +103,7 @@ def new_net() -> nn.Module:
     """(B, NUM_FEATURES) -> (B, 1): above zero for the new style."""
     return nn.Sequential(
         nn.BatchNorm1d(NUM_FEATURES, affine=False),
+        nn.Hardtanh(-USUAL, USUAL),
         nn.Dropout(0.3),
         nn.Linear(NUM_FEATURES, 256),
         nn.ReLU(),
@@ -145,9 +150,24 @@ def _material(icons: Path, vae: AutoencoderKL) -> tuple[Tensor, Tensor, Tensor]:
             pictures += [data.compose(icon, "white", size_px=64, rng=rng) for _ in range(VIEWS)]
             labels += [int(style == data.HELD_OUT_STYLE)] * VIEWS
             held_out += [is_held_out(icon.name)] * VIEWS
-    pixels = to_tensor(pictures)
-    rebuilt = [vae.decode(vae.encode(chunk).latent_dist.mean).sample.clamp(-1, 1) for chunk in pixels.split(64)]
-    return torch.cat([features(chunk) for chunk in rebuilt]), torch.tensor(labels), torch.tensor(held_out)
+    rebuilt = [vae.decode(vae.encode(chunk).latent_dist.mean).sample.clamp(-1, 1) for chunk in to_tensor(pictures).split(64)]
+    random = torch.Generator().manual_seed(7)
+    values = torch.cat([features(chunk) for chunk in rebuilt])
+    like_drawings = torch.cat([features(as_drawn(chunk, random)) for chunk in rebuilt])
+    taught = ~torch.tensor(held_out)
+    return (
+        torch.cat([values, like_drawings[taught]]),
+        torch.cat([torch.tensor(labels), torch.tensor(labels)[taught]]),
+        torch.cat([~taught, torch.zeros(int(taught.sum()), dtype=torch.bool)]),
+    )
+
+
+def as_drawn(pixels: Tensor, random: torch.Generator) -> Tensor:
+    """(B, 3, H, W) in [-1, 1]: with more contrast and flickering areas, as a diffusion model draws with guidance."""
+    count, _, height, width = pixels.shape
+    contrast = 1 + (STRONGEST - 1) * torch.rand(count, 1, 1, 1, generator=random)
+    flicker = F.interpolate(torch.randn(count, 3, height // 4, width // 4, generator=random), size=(height, width), mode="bilinear")
+    return (pixels * contrast + SPECKLE * flicker).clamp(-1, 1)
 
 
 def is_held_out(name: str) -> bool:

@@ -57,6 +57,8 @@ class Bench:
     icons: Path
     base: str
     quick: bool = False
+    checkpoints: bool = True
+    """Whether styles are also measured at the checkpoints, or only at the end."""
 
     def share(self, count: int) -> int:
         """`count`, or a quarter of it for a quick look."""
@@ -90,6 +92,11 @@ class Bench:
         there = set(data.names_of(self.icons, data.HELD_OUT_STYLE))
         names = [name.replace("-", "") for name in data.trained_names()]
         return shelf(self.icons, data.HELD_OUT_STYLE, [name for name in names if name in there and name not in shown])
+
+    @functools.cached_property
+    def known_styles(self) -> list[Shelf]:
+        """The same subjects in the styles that the base knows, under the names they have there."""
+        return [shelf(self.icons, style, list(data.trained_names())) for style in data.TRAINED_STYLES]
 
 
 def percent(hits: Sequence[bool]) -> str:
@@ -135,27 +142,37 @@ def _style_rows(bench: Bench, variant: Variant) -> list[Row]:
     run_id = _train(bench, variant, bench.engine.sample_dataset("fxemoji-style").id)
     run = bench.engine.run(run_id)
     seconds = sum(step.seconds for step in bench.engine.state(run).losses)
-    steps = checkpoint_steps(run)
-    rows = [_style_row(bench, variant.name, f"{run_id}@{step}", step, names=STYLE_NAMES_AT_CHECKPOINTS) for step in steps[:-1]]
+    steps = checkpoint_steps(run) if bench.checkpoints else [bench.engine.state(run).steps]
+    rows = [_style_row(bench, variant.name, f"{run_id}@{step}", step, count=STYLE_NAMES_AT_CHECKPOINTS) for step in steps[:-1]]
     return [*rows, {**_style_row(bench, variant.name, run_id, steps[-1]), "training (s)": round(seconds)}]
 
 
-def _style_row(bench: Bench, name: str, adapter: str, step: int | None, *, names: int = STYLE_NAMES) -> Row:
+def _style_row(bench: Bench, name: str, adapter: str, step: int | None, *, count: int = STYLE_NAMES) -> Row:
     """Draw subjects that were not among the sixteen in the new style."""
-    known = {name.replace("-", ""): name for name in data.trained_names()}
+    known_as = {name.replace("-", ""): name for name in data.trained_names()}
     rng = np.random.default_rng(5)
-    chosen = list(rng.permutation(bench.new_style.names)[: bench.share(names)])
+    chosen = list(rng.permutation(bench.new_style.names)[: bench.share(count)])
     token = bench.engine.samples()["fxemoji-style"].token
-    pictures = bench.draw([f"{data.words(known[name])}, {token} style" for name in chosen], adapter)
+    names = [known_as[name] for name in chosen]
+    pictures = bench.draw([f"{data.words(name)}, {token} style" for name in names], adapter)
     ranks = [bench.new_style.rank(picture, name) for picture, name in zip(pictures, chosen, strict=True)]
     return {
         "trained with": name,
         "step": step,
         "drawn": len(chosen),
         "judged in style": percent(bench.judge.in_style(pictures)),
+        "nearest to its true picture of the style": percent(
+            [_is_truest(bench, *pair) for pair in zip(pictures, chosen, names, strict=True)]
+        ),
         "right name first": percent([rank < 1 for rank in ranks]),
         f"in the first {TOP} of {len(bench.new_style.names)}": percent([rank < TOP for rank in ranks]),
     }
+
+
+def _is_truest(bench: Bench, picture: Image.Image, name: str, known_name: str) -> bool:
+    """Whether the true picture of this subject in the new style is nearer than those in the styles that the base knows."""
+    here = bench.new_style.distance(picture, name)
+    return all(here < known.distance(picture, known_name) for known in bench.known_styles if known_name in known.names)
 
 
 def _five_foxes(bench: Bench) -> str:

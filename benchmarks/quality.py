@@ -36,6 +36,7 @@ def main() -> None:
     parser.add_argument("--variants", nargs="+", default=SHIPPED, metavar="NAME", help=f"from {VARIANTS.name}, or `all`")
     parser.add_argument("--adapter", nargs=2, action="append", default=[], metavar=("NAME", "FILE"), help="a style adapter made elsewhere")
     parser.add_argument("--quick", action="store_true", help="a quarter of the prompts: a look, not a figure")
+    parser.add_argument("--final-only", action="store_true", help="measure styles at the end only, not at the checkpoints")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     quiet_environment()
@@ -46,7 +47,7 @@ def main() -> None:
     tables: dict[str, list[Row]] = {}
     with tempfile.TemporaryDirectory() as folder:
         engine = Engine(open_workspace(Path(folder)))
-        bench = Bench(engine, arguments.icons, arguments.base, quick=arguments.quick)
+        bench = Bench(engine, arguments.icons, arguments.base, quick=arguments.quick, checkpoints=not arguments.final_only)
         if "base" in arguments.only:
             tables["The base model"] = base_quality.measure(bench)
             show("The base model", tables["The base model"])

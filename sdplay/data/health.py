@@ -26,6 +26,8 @@ would not do: different things on the same plain ground differ in few places.
 SAME_GROUND = 6.0
 MARK_SHARE, MARK_CELLS, MARK_BUSY = 0.9, 8, 0.35
 LEAST_FOR_PATTERNS = 5
+LEAST_FOR_MARKS = 8
+"""In fewer pictures the subject itself may stand at the same place of all."""
 UNIT_PX = 16
 
 
@@ -132,7 +134,7 @@ def _framed(examples: Sequence[Example], measures: Mapping[str, Measures]) -> li
 
 def _marked(examples: Sequence[Example], measures: Mapping[str, Measures]) -> list[ReportLine]:
     """A watermark: strong edges at the same places of the border in nearly all pictures, which are not busy there."""
-    if len(examples) < LEAST_FOR_PATTERNS:
+    if len(examples) < LEAST_FOR_MARKS:
         return []
     edges = np.stack([_bits(measures[example.key].edges, EDGE_SIDE) for example in examples])
     border = np.ones((EDGE_SIDE, EDGE_SIDE), dtype=bool)

@@ -11,7 +11,7 @@ import torch
 from sdplay.mini import data, recipe
 from sdplay.mini.ship import ship
 from sdplay.mini.unet import train_denoiser
-from sdplay.mini.vae import train_autoencoder
+from sdplay.mini.vae import polish_decoder, train_autoencoder
 
 
 def main() -> None:
@@ -31,6 +31,8 @@ def main() -> None:
         shutil.copytree(arguments.warm_start / "vae", arguments.work / "vae")
     if not (arguments.work / "vae").exists():
         train_autoencoder(plan, arguments.work)
+    if (arguments.work / "vae.pt").exists():
+        polish_decoder(plan, arguments.work)
     train_denoiser(plan, arguments.work, arguments.warm_start)
     if arguments.out:
         ship(arguments.work / "model", arguments.out)

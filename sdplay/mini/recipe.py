@@ -22,6 +22,10 @@ class Recipe:
     vae_lr: float = 2e-3
     vae_thinning: int = 2
     """Use every n-th icon of each set."""
+    polish_steps: int = 900
+    """Steps in which the decoder alone learns on, after the encoder is settled."""
+    polish_lr: float = 1e-3
+    polish_thinning: int = 1
 
     unet_steps: int = UNET_STEPS
     unet_batch: int = 32
@@ -41,4 +45,6 @@ class Recipe:
 
 def smoke(icons: Path) -> Recipe:
     """The recipe cut down to about a minute."""
-    return Recipe(icons=icons, vae_steps=20, vae_batch=8, vae_thinning=40, unet_steps=10, unet_batch=8, views=1)
+    return Recipe(
+        icons=icons, vae_steps=20, vae_batch=8, vae_thinning=40, polish_steps=10, polish_thinning=40, unet_steps=10, unet_batch=8, views=1
+    )

@@ -80,6 +80,43 @@ def train_autoencoder(recipe: Recipe, out: Path) -> None:
     save_autoencoder(vae, icons, recipe, out)
 
 
+def polish_decoder(recipe: Recipe, out: Path) -> None:
+    """Train the decoder of `out`/vae on for `recipe.polish_steps`, its encoder left as it is, and write it back.
+
+    Latents mean what they meant, so a denoiser that was trained on them stays right and only its pictures gain. Whole pictures of
+    all icons, the posterior's mean. State in `out`/decoder.pt: picks up where an earlier call stopped.
+    """
+    vae = AutoencoderKL.from_pretrained(out / "vae", dtype=torch.float32).to(memory_format=torch.channels_last)
+    vae.requires_grad_(False)
+    trained = [*vae.decoder.requires_grad_(True).parameters(), *vae.post_quant_conv.requires_grad_(True).parameters()]
+    optimizer = torch.optim.AdamW(trained, lr=recipe.polish_lr, betas=(0.9, 0.99), weight_decay=0.0)
+    step = _resume(out / "decoder.pt", vae, optimizer)
+    if step >= recipe.polish_steps:
+        return
+    icons = [
+        icon for style in data.AUTOENCODER_STYLES for icon in data.draw_icons(recipe.icons, style, data.names_of(recipe.icons, style))
+    ][:: recipe.polish_thinning]
+    unseen = pictures_of_held_out_style(recipe)
+    rng = np.random.default_rng(recipe.seed + 1 + step)
+    while step < recipe.polish_steps:
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate(step, recipe.polish_steps, recipe.polish_lr)
+        pixels = random_pictures(icons, recipe.vae_batch, recipe.size_px, rng)
+        with torch.no_grad():
+            latents = vae.encode(pixels).latent_dist.mean
+        loss = reconstruction_loss(vae.decode(latents).sample, pixels)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(trained, 1.0)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        step += 1
+        if step % 100 == 0 or step == recipe.polish_steps:
+            figure = held_out_psnr(vae, unseen)
+            print(f"decoder step {step}/{recipe.polish_steps} loss {loss.item():.4f} held-out PSNR {figure:.2f} dB", flush=True)
+            torch.save({"vae": vae.state_dict(), "optimizer": optimizer.state_dict(), "step": step}, out / "decoder.pt")
+    vae.to(memory_format=torch.contiguous_format).save_pretrained(out / "vae")
+
+
 def autoencoder_loss(vae: AutoencoderKL, pixels: Tensor) -> Tensor:
     """Reconstruction from a sampled latent, and a trace of KL to keep the latents near unit size."""
     posterior = vae.encode(pixels).latent_dist
