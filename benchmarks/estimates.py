@@ -42,7 +42,7 @@ def main() -> None:
     rows = []
     print("| run | time, estimate / outcome | error | memory | disk |\n|---|---|---|---|---|")
     with tempfile.TemporaryDirectory() as folder:
-        engine = Engine(open_workspace(folder))
+        engine = Engine(open_workspace(Path(folder)))
         for title, (preset, changes) in RUNS.items():
             if arguments.only in title:
                 rows.append(row := measured(engine, title, preset, changes))

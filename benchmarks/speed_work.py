@@ -44,7 +44,7 @@ class Work:
 def ours(entry: Work, base: Path, pictures: Path, folder: Path, *, steps: int) -> dict[str, object]:
     """The command line as a user runs it, in an empty workspace. Samples and validation are off, as they are in the peer."""
     home = folder / "home"
-    method = METHOD_FLAGS.get(entry.method, {"method": "lora", "rank": RANK, "alpha": RANK})
+    method = METHOD_FLAGS.get(entry.method, {"method": "lora", "kind": "lora", "targets": "attention", "rank": RANK, "alpha": RANK})
     settings = {
         **method, "steps": steps, "batch_size": entry.batch_size, "resolution": entry.size, "learning_rate": 1e-4, "warmup_steps": 0,
         "sample_prompts": [], "sample_every": 0, "validate_every": 0, "validation_share": 0.0, "checkpoint_every": 5000,

@@ -82,6 +82,18 @@ def free_bytes(device: Device) -> int | None:
     return int(torch.cuda.mem_get_info()[0]) if device.kind == "cuda" else None
 
 
+def available_bytes(device: Device) -> int | None:
+    """What a run could have: free on the card with what this program holds there already; on Linux main memory. None elsewhere."""
+    card = card_memory(device)
+    if card:
+        return card.free + card.held
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+    except OSError:
+        return None
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")), None)
+
+
 def memory_in_use(device: Device) -> tuple[int, int]:
     """Bytes in use now, and at the most so far: torch's on a GPU, else of this program; zeros where nobody tells."""
     import torch

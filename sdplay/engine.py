@@ -25,17 +25,19 @@ from sdplay.config import AnimateConfig, DrawConfig, GenerateConfig, TrainConfig
 from sdplay.data import Dataset, DatasetStore
 from sdplay.door import check_before_a_run
 from sdplay.errors import ConfigError, DataError, RunError
-from sdplay.estimate import Estimate, hardware_named
+from sdplay.estimate import Estimate
 from sdplay.estimates import Estimates
 from sdplay.events import RunState
 from sdplay.experiments import Experiments
 from sdplay.exports import Exports
 from sdplay.film import check_film, write_film
+from sdplay.forecasts import Forecasts
 from sdplay.history import History
 from sdplay.library import Library
 from sdplay.longer import checked_total
 from sdplay.methods import parse_train_config
 from sdplay.picture_jobs import PictureJobs
+from sdplay.price import hardware_named
 from sdplay.prompt_sets import PromptSet, load_prompt_sets, save_prompt_set
 from sdplay.runs import Request, Run, RunFollower, create_run, list_runs, open_run
 from sdplay.sample_sets import Sample, load_samples
@@ -75,6 +77,7 @@ class Engine:
         self.history = History(workspace, self.state)
         self.library = Library(workspace)
         self.exports = Exports(self)
+        self.forecasts = Forecasts(self)
 
     # ---- runs
 

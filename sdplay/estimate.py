@@ -16,12 +16,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import yaml
-
 from sdplay.config import TrainConfig
-from sdplay.errors import ConfigError, SdplayError
+from sdplay.errors import SdplayError
 from sdplay.events import Checkpoint, Event, Failed, Finished, Phase, Samples, Started, Step, Validation
-from sdplay.workspace import PRESETS, write_json
+from sdplay.price import Hardware
+from sdplay.workspace import write_json
 
 PROBE_STEPS, PROBE_STEPS_OF_TWO = 4, 8
 """The first is for warming up; methods that learn two things one after the other need some of each."""
@@ -61,7 +60,7 @@ class Estimate:
     """Of the whole program; on a GPU of the card. None where the system does not tell."""
     disk_bytes: int
     hardware: str = ""
-    """A key of hardware.yaml."""
+    """A key of hardware.yaml, or what the price is for."""
     usd: float | None = None
 
     @property
@@ -70,36 +69,6 @@ class Estimate:
         memory = f", {self.peak_bytes / 1e9:.1f} GB of memory" if self.peak_bytes else ""
         price = f", {self.usd:.2f} USD on {self.hardware}" if self.usd is not None else ""
         return f"{duration(self.seconds)}{memory}, {self.disk_bytes / 1e6:.0f} MB of disk{price}"
-
-
-@dataclass(frozen=True)
-class Hardware:
-    """A Space's hardware."""
-
-    name: str
-    title: str
-    memory_gb: float
-    usd_per_hour: float
-    gpu: str = ""
-
-
-def load_hardware(path: Path = PRESETS / "hardware.yaml") -> dict[str, Hardware]:
-    """By name."""
-    return {name: Hardware(name, **facts) for name, facts in yaml.safe_load(path.read_text(encoding="utf-8")).items()}
-
-
-def hardware_named(name: str) -> Hardware:
-    """Raises ConfigError that lists the names."""
-    found = load_hardware()
-    if name not in found:
-        raise ConfigError(f"There is no hardware {name!r}.", f"Choose one of: {', '.join(found)}.")
-    return found[name]
-
-
-def hardware_of(device_label: str) -> Hardware | None:
-    """The hardware whose card the device's name tells; None for others, and for CPUs."""
-    words = set(re.findall(r"[A-Za-z0-9]+", device_label))
-    return next((entry for entry in load_hardware().values() if entry.gpu and entry.gpu in words), None)
 
 
 def probe_config(config: TrainConfig) -> TrainConfig:

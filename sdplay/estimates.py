@@ -12,14 +12,13 @@ from sdplay.errors import RunError
 from sdplay.estimate import (
     OUTCOME,
     Estimate,
-    Hardware,
     costs_of,
     estimated,
-    hardware_of,
     probe_config,
     read_estimate,
     write_estimate,
 )
+from sdplay.price import Hardware, hardware_here, hardware_of
 from sdplay.runs import Run, create_run
 
 TICK_SECONDS = 0.05
@@ -33,10 +32,14 @@ class Estimates:
         self._train = train
         self._known: dict[str, Estimate] = {}
 
+    def known(self, config: TrainConfig) -> Estimate | None:
+        """What was measured for these very settings since the program started."""
+        return self._known.get(config.model_dump_json())
+
     def measure(self, config: TrainConfig, hardware: Hardware | None) -> Estimate:
         """Train some steps in a folder that is thrown away, and wait for it. Raises SdplayError when that fails.
 
-        hardware: whose price is told; None: that of the card in this machine, if it is one that Spaces have.
+        hardware: whose price is told; None: this computer's as the environment says it, else its card's if Spaces have it.
         """
         with tempfile.TemporaryDirectory(prefix="sdplay-probe-", ignore_cleanup_errors=True) as folder:
             short = probe_config(config)
@@ -48,13 +51,13 @@ class Estimates:
                 raise RunError("Measuring was stopped.", "Press Measure again.")
             outcome = read_estimate(run.folder / OUTCOME)
             costs = costs_of(run.events(), config, run.folder, outcome.peak_bytes if outcome else None)
-        priced = hardware or hardware_of(state.device)
+        priced = hardware or hardware_here() or hardware_of(state.device)
         made = estimated(config, costs, light=config.method != "dreambooth", hardware=priced)
         self._known[config.model_dump_json()] = made
         return made
 
     def keep(self, run: Run, config: TrainConfig) -> None:
         """Write the estimate of these very settings, if there is one, beside the run."""
-        made = self._known.get(config.model_dump_json())
+        made = self.known(config)
         if made:
             write_estimate(run.folder, made)

@@ -35,6 +35,8 @@ LIGHT += (
     "lessons",
     "styles",
     "trigger",
+    "forecasts",
+    "price",
     "wildcards",
     "prompt_files",
 )

@@ -16,13 +16,11 @@ from sdplay.estimate import (
     costs_of,
     duration,
     estimated,
-    hardware_named,
-    hardware_of,
-    load_hardware,
     probe_config,
     read_estimate,
 )  # fmt: skip
 from sdplay.events import Checkpoint, Event, Failed, Finished, Phase, Samples, Started, Step
+from sdplay.price import cost_of, hardware_here, hardware_named, hardware_of, load_hardware
 
 COSTS = Costs(
     once=2.0, step=0.5, samples=3.0, validation=1.0, checkpoint=0.25, peak_bytes=10**9, adapter_bytes=100, state_bytes=1000,
@@ -93,6 +91,21 @@ def test_hardware_is_known_by_its_card_and_has_a_price() -> None:
     assert load_hardware()["cpu-basic"].usd_per_hour == 0
     with pytest.raises(ConfigError, match="t4-small"):
         hardware_named("a toaster")
+
+
+def test_the_environment_says_what_this_computer_costs(monkeypatch: pytest.MonkeyPatch) -> None:
+    for variable in ("SDPLAY_PRICE_PER_HOUR", "SDPLAY_HARDWARE", "SPACE_HARDWARE"):
+        monkeypatch.delenv(variable, raising=False)
+    assert hardware_here() is cost_of(3600) is None
+
+    monkeypatch.setenv("SPACE_HARDWARE", "a toaster")
+    assert hardware_here() is None
+    monkeypatch.setenv("SPACE_HARDWARE", "cpu-basic")
+    assert cost_of(3600) is None  # nothing is nothing to speak of
+    monkeypatch.setenv("SDPLAY_HARDWARE", "t4-small")
+    assert cost_of(3600) == pytest.approx(0.40)
+    monkeypatch.setenv("SDPLAY_PRICE_PER_HOUR", "2")
+    assert cost_of(1800) == pytest.approx(1.0)
 
 
 def test_times_are_told_in_words() -> None:

@@ -185,3 +185,23 @@ def test_nothing_is_fetched_from_elsewhere(visitors) -> None:  # noqa: ANN001
     visit.page.wait_for_timeout(1500)
 
     assert [address for address in addresses if not re.match(rf"{re.escape(visit.address)}|data:|blob:", address)] == []
+
+
+def test_before_start_the_page_says_what_a_run_writes_needs_and_takes(visit: Visit) -> None:
+    take_style_sample(visit)
+    visit.tab("train")
+    visit.fill("train-steps", "8")
+    visit.page.click("#train-before-box > button")
+    visit.wait_for_text("#train-before", "Writes")
+    visit.wait_for_text("#train-before", "It fits")
+
+    visit.page.click("#train-measure")
+    visit.wait_for_text("#train-before", "Time")
+
+    assert visit.page.locator("#run-bar-text").inner_text() == "Nothing is training."
+    visit.page.click("#train-start")
+    visit.wait_for_text("#train-status", "finished")
+    visit.wait_for_text("#train-status", "The estimate was")
+    visit.tab("runs")
+    visit.wait_for_text("#runs-details", "What it took")
+    assert visit.complaints == []

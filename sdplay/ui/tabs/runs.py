@@ -11,6 +11,7 @@ import gradio as gr
 from sdplay.choice import choose
 from sdplay.engine import Engine
 from sdplay.errors import ConfigError
+from sdplay.estimate import ESTIMATE, OUTCOME, read_estimate
 from sdplay.history import MOST_NOTE
 from sdplay.ui.access import Access
 from sdplay.ui.errors import friendly
@@ -19,6 +20,7 @@ from sdplay.ui.scrubber import sample_block
 from sdplay.ui.tabs.events import quick, silent
 from sdplay.ui.tabs.live import ENDED_EARLY, chosen_run, find_run, resume_run
 from sdplay.ui.views import history as views
+from sdplay.ui.views.estimate import outcome_table
 from sdplay.ui.views.live import advice, sample_viewer, status_card
 from sdplay.ui.views.run import run_details, short_name
 from sdplay.ui.views.text import megabytes, message
@@ -158,6 +160,7 @@ def watch_chosen(engine: Engine, run_id: str | None, seen: Mapping[str, str]) ->
     chosen = choice.step if choice else None
     status = status_card(row) if row else ""
     ready, early = bool(row and row.state.checkpoints), bool(row and row.state.status in ENDED_EARLY)
+    took = _took(engine, row.id) if row and row.state.ended else ""
     others = [entry.id for entry in engine.history.rows() if entry.id != run_id]
     able = {"compare": ready, "open": bool(row), "resume": early, "clone": bool(row), "delete": bool(row and row.state.ended)}
     marks: dict[str, object] = {
@@ -165,7 +168,7 @@ def watch_chosen(engine: Engine, run_id: str | None, seen: Mapping[str, str]) ->
         "status": (status, beat()),
         "best": (run_id, choice),
         "pictures": (run_id, [entry.step for entry in row.state.samples], chosen, row.state.ended) if row else None,
-        "details": (run_id, row.state.artifacts) if row else None,
+        "details": (run_id, row.state.artifacts, took) if row else None,
         "other": (run_id, others),
         "note": run_id,
     }
@@ -174,11 +177,17 @@ def watch_chosen(engine: Engine, run_id: str | None, seen: Mapping[str, str]) ->
         "status": lambda: status,
         "best": lambda: advice(row.id, choice, len(row.state.scores)) if row else "",
         "pictures": lambda: sample_viewer(row.id, row.state, chosen) if row else "",
-        "details": lambda: run_details(row) if row else "",
+        "details": lambda: run_details(row, took) if row else "",
         "other": lambda: gr.update(choices=[(short_name(value), value) for value in others], value=None),
         "note": lambda: gr.update(value=summary.note if summary else ""),
     }
     return only_news(seen, marks, updates)
+
+
+def _took(engine: Engine, run_id: str) -> str:
+    """What a run took, beside its estimate."""
+    folder = engine.run(run_id).folder
+    return outcome_table(read_estimate(folder / ESTIMATE), read_estimate(folder / OUTCOME))
 
 
 def named(event: gr.EventData) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +20,7 @@ from sdplay.ui.access import Access
 from sdplay.ui.errors import friendly
 from sdplay.ui.forms import Control, Form, controls_of_any, explain
 from sdplay.ui.html import html_block
+from sdplay.ui.tabs.before import create_before, wire_before
 from sdplay.ui.tabs.events import live, quick, silent
 from sdplay.ui.tabs.live import Watch, create_watch, run_picker
 from sdplay.ui.tabs.prompts import PromptsTab, Words
@@ -59,12 +61,15 @@ def create_train_tab(
     with gr.Row(equal_height=False):
         with gr.Column(scale=5, min_width=300):
             preset, name, form = _create_form(base, prompts, dataset, engine)
+            before = create_before()
             start = gr.Button("Start training", variant="primary", size="lg", elem_id="train-start")
         with gr.Column(scale=7, min_width=300):
             watch = create_watch(engine, timer)
 
     inputs = [dataset, base, *prompts.words, preset, name, *form.inputs]
     start.click(friendly(start_run, engine, access, tuple(form.controls)), inputs, watch.run, **{**quick(), "trigger_mode": "once"})
+    settings = [dataset, base, *prompts.words, preset, *form.inputs]
+    wire_before(engine, before, functools.partial(training_values, access, tuple(form.controls)), settings, timer)
     return TrainTab(preset, name, form, watch)
 
 
@@ -193,7 +198,16 @@ def start_run(
     engine: Engine, access: Access, names: Sequence[str], dataset_id: str | None, base_model: str, *given: Any  # noqa: ANN401  whatever the controls hold
 ) -> Any:  # noqa: ANN401  an update of Gradio's  # fmt: skip
     """Queue a run with the page's words and settings; the run's list opens at it."""
-    words, (preset, name, *settings) = Words(*given[:5]), given[5:]
+    words, (preset, name, *settings) = given[:5], given[5:]
+    values = training_values(access, names, dataset_id, base_model, *words, preset, *settings)
+    run_id = engine.submit(values, name=name)
+    gr.Info("Training is queued. You may close this page: it goes on.", duration=5)
+    return run_picker(engine, run_id)
+
+
+def training_values(access: Access, names: Sequence[str], dataset_id: str | None, base_model: str, *given: Any) -> dict[str, object]:  # noqa: ANN401
+    """A training config's values from what the page holds. given: five words, the preset, the settings in the order of `names`."""
+    words, (preset, *settings) = Words(*given[:5]), given[5:]
     chosen = dict(zip(names, settings, strict=True))
     changes = {
         **{name: value for name, value in chosen.items() if name in CONFIGS[str(chosen["method"])].model_fields},
@@ -202,6 +216,4 @@ def start_run(
         "token": words.token,
         "class_word": words.class_word,
     }
-    run_id = engine.submit(compose_training(training_preset(preset), words.prompt_set(), changes), name=name)
-    gr.Info("Training is queued. You may close this page: it goes on.", duration=5)
-    return run_picker(engine, run_id)
+    return dict(compose_training(training_preset(preset), words.prompt_set(), changes))

@@ -85,8 +85,8 @@ def smooth(losses: Sequence[float], keep: float = SMOOTHING) -> list[float]:
     return smoothed
 
 
-def run_details(row: RunRow) -> str:
-    """Settings and files of a run."""
+def run_details(row: RunRow, took: str = "") -> str:
+    """Settings and files of a run. took: HTML about what it took."""
     settings = row.settings
     files = "".join(
         f'<li><a href="{file_url("runs", row.id, artifact.file)}?v={artifact.sha256[:8]}" download>{esc(artifact.file.split("/")[-1])}</a> '
@@ -96,7 +96,7 @@ def run_details(row: RunRow) -> str:
     values = "".join(f"<dt>{esc(key)}</dt><dd>{esc(_plain(value))}</dd>" for key, value in settings.items() if value not in ("", None))
     note = f"<p>{esc(_readers(row))}</p>" if files else "<p>No file yet: it is written when the run ends.</p>"
     return (
-        f'<div class="sd-card"><h2>Files</h2><ul class="sd-files">{files}</ul>{note}'
+        f'<div class="sd-card"><h2>Files</h2><ul class="sd-files">{files}</ul>{note}{took}'
         f'<details><summary>Settings ({count_of(len(settings), "value")})</summary><dl class="sd-settings">{values}</dl></details></div>'
     )
 
