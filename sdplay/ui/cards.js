@@ -1,10 +1,10 @@
 // The cards of a data set, and the dialog that crops and masks one picture.
-// `element`, `props`, `trigger` and `watch` are Gradio's. props.value: {dataset, cards: [{key, thumb, full, maskUrl, source, caption,
+// `element`, `props`, `trigger` and `watch` are Gradio's. props.value: {dataset, revision, cards: [{key, thumb, full, maskUrl, source, caption,
 // width, height, notes, leftOut, mask, crop, seen, alike}]}; crop and seen are [left, top, right, bottom] in px of the picture.
 const find = selector => element.querySelector(selector);
 const grid = find('.sd-grid'), bar = find('.sd-filter'), told = find('.sd-filter-told'), search = find('.sd-search');
 const cards = new Map();
-let chosen = null, current = null;
+let chosen = null, current = null, latest = {};
 
 const make = (tag, facts = {}, ...children) => {
   const made = Object.assign(document.createElement(tag), facts);
@@ -26,6 +26,7 @@ function build(card) {
   text.addEventListener('change', () => {
     const now = cards.get(card.key);
     now.card = {...now.card, caption: text.value};
+    now.changed = latest.revision;
     trigger('edit', {dataset: dataset(), key: card.key, text: text.value});
   });
   text.addEventListener('keydown', event => {
@@ -38,7 +39,7 @@ function build(card) {
   });
   const badges = make('span', {className: 'sd-badges'}), facts = make('small');
   const item = make('article', {className: 'sd-item'}, make('div', {className: 'sd-thumb'}, open, out, badges), text, facts);
-  return {item, seen, image, frame, open, out, text, badges, facts, card: null};
+  return {item, seen, image, frame, open, out, text, badges, facts, card: null, changed: -1};
 }
 
 function paint(parts, card) {
@@ -66,13 +67,18 @@ function paint(parts, card) {
   item.setAttribute('aria-label', card.source);
 }
 
+// An answer may come late: an older one is passed over, and what was done here stays until an answer knows of it.
 function refresh() {
-  const wanted = (props.value || {}).cards || [];
+  const given = props.value || {}, wanted = given.cards || [], same = given.dataset === latest.dataset;
+  if (same && given.revision < latest.revision) return;
+  latest = given;
   const keys = new Set(wanted.map(card => card.key));
   for (const [key, parts] of cards) if (!keys.has(key)) { parts.item.remove(); cards.delete(key); }
   wanted.forEach((card, place) => {
     if (!cards.has(card.key)) cards.set(card.key, build(card));
     const parts = cards.get(card.key);
+    if (same && given.revision <= parts.changed) card = {...card, leftOut: parts.card.leftOut, caption: parts.card.caption};
+    else parts.changed = -1;
     if (JSON.stringify(parts.card) !== JSON.stringify(card)) paint(parts, card);
     if (grid.children[place] !== parts.item) grid.insertBefore(parts.item, grid.children[place] || null);
   });
@@ -85,6 +91,7 @@ function refresh() {
 function toggle(key) {
   const parts = cards.get(key);
   paint(parts, {...parts.card, leftOut: !parts.card.leftOut});
+  parts.changed = latest.revision;
   trigger('leave', {dataset: dataset(), key, out: parts.card.leftOut});
 }
 

@@ -183,6 +183,7 @@ def examine(engine: Engine, dataset_id: str | None, base_model: str, token: str,
     if len(known_measures(opened.folder, opened.pictures)) == len(opened.pictures):
         return gr.skip(), gr.skip()
     measure_all(opened.folder, opened.pictures)
+    opened = engine.dataset(dataset_id)  # looking took a while: it may have been changed meanwhile
     report, _, cards, *_ = _shown(engine, opened, _advice(engine, base_model, token, bucketing))
     return report, cards
 
