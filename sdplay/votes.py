@@ -98,6 +98,11 @@ class Outcome:
     standings: tuple[Standing, ...]
     duels: tuple[Duel, ...]
 
+    @property
+    def has_favourite(self) -> bool:
+        """The strongest column was preferred to the others together more often than chance explains (its 95 % range is above one half)."""
+        return bool(self.standings) and self.standings[0].rate.low > 0.5
+
 
 def begin_ballot(folder: Path, comparison: Comparison, rounds: int) -> Ballot:
     """Draw pairs by lot and write them down; every two columns meet equally often. Raises ConfigError without two columns to compare."""

@@ -112,6 +112,19 @@ def test_the_result_counts_by_column_not_by_side(tmp_path: Path) -> None:
     assert {(other.wins, other.losses, other.ties) for other in others} == {(0, 20, 20)}
     assert others[0].strength == pytest.approx(others[1].strength)
     assert sum(standing.strength for standing in result.standings) == pytest.approx(1)
+    assert result.has_favourite
     duel = next(duel for duel in result.duels if (duel.first, duel.second) == ("run-0", "run-1"))
     assert (duel.ties, duel.rate) == (20, wilson(10, 20))
     json.dumps(result.votes)
+
+
+def test_a_few_choices_make_no_favourite(tmp_path: Path) -> None:
+    """3 of 3 is within what chance explains: the lower end of Wilson's 95 % range is 0.44."""
+    ballot = begin_ballot(tmp_path, drawn(columns=2), 3)
+    for number, pair in enumerate(ballot.pairs):
+        ballot = vote(tmp_path, number, "left" if pair.left == 1 else "right")
+
+    result = outcome(ballot, ("run-0", "run-1"))
+
+    assert (result.standings[0].label, result.standings[0].wins) == ("run-1", 3)
+    assert not result.has_favourite

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from sdplay.data.shapes import Box, Size
@@ -57,6 +57,7 @@ class Dataset:
     """A named set of examples in its own folder. created: ISO time, UTC.
 
     examples: what is trained on.  set_aside: what the user left out; it can be taken back.
+    revision: grows with every change, microseconds since 1970; of two readings the one with the greater is the newer.
     """
 
     id: str
@@ -66,6 +67,7 @@ class Dataset:
     examples: tuple[Example, ...]
     skipped: tuple[Skipped, ...]
     set_aside: tuple[Example, ...] = ()
+    revision: int = field(default=0, compare=False)
 
     @property
     def pictures(self) -> tuple[Example, ...]:

@@ -47,13 +47,14 @@ def write_dataset(dataset: Dataset, captions: Mapping[str, str]) -> None:
 
 def read_dataset(folder: Path) -> Dataset:
     """Raises OSError, ValueError, KeyError or TypeError for what was not written by `write_dataset`."""
+    revision = (folder / "dataset.json").stat().st_mtime_ns // 1000  # before reading: what is changed meanwhile must not look new
     stored = json.loads((folder / "dataset.json").read_text(encoding="utf-8"))
     captions = read_captions(folder)
     pictures = [_example(_Item(**item), place, folder, captions) for place, item in enumerate(stored["items"])]
     used = tuple(example for example in pictures if not example.left_out)
     set_aside = tuple(example for example in pictures if example.left_out)
     skipped = tuple(Skipped(**item) for item in stored["skipped"])
-    return Dataset(folder.name, stored["name"], folder, stored["created"], used, skipped, set_aside)
+    return Dataset(folder.name, stored["name"], folder, stored["created"], used, skipped, set_aside, revision)
 
 
 def read_captions(folder: Path) -> dict[str, str]:

@@ -1,10 +1,11 @@
 // The cards of a data set, and the dialog that crops and masks one picture.
-// `element`, `props`, `trigger` and `watch` are Gradio's. props.value: {dataset, cards: [{key, thumb, full, maskUrl, source, caption,
-// width, height, notes, leftOut, mask, crop, seen, alike}]}; crop and seen are [left, top, right, bottom] in px of the picture.
+// `element`, `props`, `trigger` and `watch` are Gradio's. props.value: {dataset, revision, done, cards: [{key, thumb, full,
+// maskUrl, source, caption, width, height, notes, leftOut, mask, crop, seen, alike}]}; crop and seen are [left, top, right, bottom] in px of
+// the picture.
 const find = selector => element.querySelector(selector);
 const grid = find('.sd-grid'), bar = find('.sd-filter'), told = find('.sd-filter-told'), search = find('.sd-search');
 const cards = new Map();
-let chosen = null, current = null;
+let chosen = null, current = null, latest = {}, serial = 0;
 
 const make = (tag, facts = {}, ...children) => {
   const made = Object.assign(document.createElement(tag), facts);
@@ -13,7 +14,7 @@ const make = (tag, facts = {}, ...children) => {
   return made;
 };
 const percent = (part, whole) => `${(100 * part / whole).toFixed(3)}%`;
-const dataset = () => (props.value || {}).dataset;
+const dataset = () => latest.dataset;
 
 // ---- cards
 function build(card) {
@@ -26,7 +27,8 @@ function build(card) {
   text.addEventListener('change', () => {
     const now = cards.get(card.key);
     now.card = {...now.card, caption: text.value};
-    trigger('edit', {dataset: dataset(), key: card.key, text: text.value});
+    now.pending = ++serial;
+    trigger('edit', {dataset: dataset(), key: card.key, text: text.value, serial});
   });
   text.addEventListener('keydown', event => {
     if (event.key !== 'Enter' || event.shiftKey || event.isComposing) return;
@@ -38,7 +40,7 @@ function build(card) {
   });
   const badges = make('span', {className: 'sd-badges'}), facts = make('small');
   const item = make('article', {className: 'sd-item'}, make('div', {className: 'sd-thumb'}, open, out, badges), text, facts);
-  return {item, seen, image, frame, open, out, text, badges, facts, card: null};
+  return {item, seen, image, frame, open, out, text, badges, facts, card: null, pending: 0};
 }
 
 function paint(parts, card) {
@@ -66,26 +68,38 @@ function paint(parts, card) {
   item.setAttribute('aria-label', card.source);
 }
 
+// Answers may cross: an older one is passed over, and what was done here stays until its own answer (`done`) is there.
+// Gradio has put the bare template in place again before this is called, so everything is set anew.
 function refresh() {
-  const wanted = (props.value || {}).cards || [];
+  const given = props.value || {}, same = given.dataset === latest.dataset;
+  if (!same) for (const parts of cards.values()) parts.pending = 0;
+  for (const parts of cards.values()) if (parts.pending === given.done) parts.pending = 0;
+  if (!same || given.revision >= latest.revision) latest = given;
+  const wanted = latest.cards || [], edited = edits();
   const keys = new Set(wanted.map(card => card.key));
   for (const [key, parts] of cards) if (!keys.has(key)) { parts.item.remove(); cards.delete(key); }
   wanted.forEach((card, place) => {
     if (!cards.has(card.key)) cards.set(card.key, build(card));
     const parts = cards.get(card.key);
+    if (parts.pending) card = {...card, leftOut: parts.card.leftOut, caption: parts.card.caption};
     if (JSON.stringify(parts.card) !== JSON.stringify(card)) paint(parts, card);
     if (grid.children[place] !== parts.item) grid.insertBefore(parts.item, grid.children[place] || null);
   });
   bar.hidden = wanted.length === 0;
   if (chosen && chosen.dataset !== dataset()) chosen = null;
   filter();
-  if (current && dialog.open && cards.has(current)) load(cards.get(current).card);
+  if (current && dialog.open && cards.has(current) && edits() !== edited) load(cards.get(current).card);
 }
+const edits = () => {
+  const {card} = cards.get(current) || {};
+  return card ? JSON.stringify([card.full, card.crop, card.mask, card.maskUrl]) : '';
+};
 
 function toggle(key) {
   const parts = cards.get(key);
   paint(parts, {...parts.card, leftOut: !parts.card.leftOut});
-  trigger('leave', {dataset: dataset(), key, out: parts.card.leftOut});
+  parts.pending = ++serial;
+  trigger('leave', {dataset: dataset(), key, out: parts.card.leftOut, serial});
 }
 
 // ---- which cards are shown

@@ -21,8 +21,8 @@ element.addEventListener('click', event => {
 def card_grid(*, elem_id: str) -> gr.HTML:
     """Cards for the value of `views.dataset.card_values`.
 
-    Events: edit (dataset, key, text), leave (dataset, key, out), crop (dataset, key, box or None), mask (dataset, key, png as a
-    data address, empty to take it away).
+    Events: edit (dataset, key, text, serial), leave (dataset, key, out, serial), crop (dataset, key, box or None), mask (dataset, key,
+    png as a data address, empty to take it away). The answer to a serial has it as `done`.
     """
     template = (_HERE / "cards.html").read_text(encoding="utf-8")
     script = (_HERE / "cards.js").read_text(encoding="utf-8")

@@ -18,7 +18,7 @@ from sdplay.ui.errors import friendly
 from sdplay.ui.tabs import compare as compare_tab
 from sdplay.ui.tabs import prompts as prompts_tab
 from sdplay.ui.tabs.events import quick, silent
-from sdplay.ui.tabs.learn import mark_finished, show_marks
+from sdplay.ui.tabs.learn import mark_finished, mark_judged, show_marks
 from sdplay.ui.tabs.prompts import Words
 from sdplay.ui.tabs.tour import show_tour, wire_tour
 
@@ -39,6 +39,8 @@ def wire_learning(engine: Engine, access: Access, page: Page) -> None:
     for panel in (prompts.panel, learn.panel):
         panel.select(friendly(open_comparison, engine), None, opened, **quick())
     learn.panel.select(mark_finished, [learn.learned, learn.opened], [learn.learned, learn.lessons], **silent())
+    judged = page.compare.judged
+    judged.change(friendly(mark_judged, engine), [judged, learn.learned, learn.opened], [learn.learned, learn.lessons], **silent())
     wire_tour(engine, page.tour, learn, page.tabs)
     context = Context.root_block
     assert context is not None  # we are inside build()

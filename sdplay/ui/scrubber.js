@@ -43,15 +43,21 @@ element.addEventListener('scroll', event => {
 }, true);
 element.addEventListener('toggle', event => { if (event.target.matches?.('.sd-viewer details')) kept.open = event.target.open; }, true);
 
-let drawn = null;
-new MutationObserver(() => {
+// Gradio puts a new value into the nodes that are there, so the same node may say something else.
+let drawn = null, said = '';
+function renew() {
   const root = viewer();
-  if (!root || root === drawn) return;
-  drawn = root;
+  if (!root) return;
   if (root.dataset.run !== kept.run) Object.assign(kept, {run: root.dataset.run, step: null, left: 0, top: 0});
-  const details = root.querySelector('details'), table = root.querySelector('.sd-scroll');
-  if (details) details.open = kept.open;
-  if (table) { table.scrollLeft = kept.left; table.scrollTop = kept.top; }
+  if (root !== drawn || root.dataset.steps !== said) {
+    drawn = root;
+    said = root.dataset.steps;
+    const details = root.querySelector('details'), table = root.querySelector('.sd-scroll');
+    if (details) details.open = kept.open;
+    if (table) { table.scrollLeft = kept.left; table.scrollTop = kept.top; }
+  }
   show();
-}).observe(element, {childList: true, subtree: true});
-if (viewer()) { drawn = viewer(); kept.run = drawn.dataset.run; show(); }
+}
+const news = {childList: true, subtree: true, characterData: true, attributes: true, attributeFilter: ['hidden', 'data-run', 'data-steps']};
+new MutationObserver(renew).observe(element, news);
+renew();

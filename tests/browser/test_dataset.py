@@ -89,6 +89,18 @@ def test_a_picture_is_left_out_and_taken_back_by_its_button(brought: Visit) -> N
     assert brought.page.locator("#dataset-grid .sd-left-out").count() == 0
 
 
+def test_two_pictures_left_out_at_once_stay_out(brought: Visit) -> None:
+    """Both clicks in one turn of the browser: their answers are on their way together."""
+    brought.page.evaluate("[0, 1].forEach(number => document.querySelectorAll('#dataset-grid .sd-out')[number].click())")
+
+    brought.wait_for_text("#dataset-report", "3 pictures")
+    brought.open()
+    brought.page.wait_for_selector("#dataset-grid article")
+
+    left_out = brought.page.locator("#dataset-grid .sd-left-out").evaluate_all("items => items.map(item => item.ariaLabel)")
+    assert left_out == ["toy 0.png", "toy 1.png"]
+
+
 def test_a_crop_by_numbers_and_by_dragging_is_kept(brought: Visit) -> None:
     brought.page.locator("#dataset-grid .sd-open").nth(2).click()
     assert brought.page.locator("#dataset-grid .sd-dialog").is_visible()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
@@ -188,3 +189,19 @@ def test_pictures_brought_again_in_a_new_set_keep_their_captions(store: DatasetS
 
     assert again.examples[0].caption == "a red ball"
     assert "had before" in again.examples[0].notes[0]
+
+
+def test_every_change_makes_the_data_set_newer(store: DatasetStore, three: Dataset) -> None:
+    key = three.examples[0].key
+    seen = [three.revision]
+
+    for change in (
+        lambda: store.leave_out(three.id, [key]),
+        lambda: store.set_captions(three.id, {key: "a toy"}),
+        lambda: store.undo(three.id)[0],
+    ):
+        time.sleep(0.02)  # file systems tell changes some milliseconds apart
+        seen.append(change().revision)
+
+    assert seen == sorted(set(seen))
+    assert store.open(three.id).revision == seen[-1]

@@ -28,6 +28,7 @@ from sdplay.ui.views import compare as views
 from sdplay.ui.views.run import short_name
 from sdplay.ui.views.text import message
 from sdplay.viewer import script
+from sdplay.votes import outcome
 
 MOST_PREFILLED = 6
 MOST_LISTED = 24
@@ -37,8 +38,7 @@ const viewer = sdplayViewer(element.querySelector('.sd-compare'), {
   send: (event, details) => trigger(event, details),
   link: location.origin + location.pathname, first: new URLSearchParams(location.search)});
 const show = () => viewer.update(props.value ? JSON.parse(props.value) : null);
-watch('value', show);
-show();
+watch('value', show); show();
 """
 
 
@@ -55,6 +55,8 @@ class CompareTab:
     axes: dict[str, gr.Textbox]
     shown: gr.State = field(default_factory=lambda: gr.State(""))
     """The id of the comparison that is shown."""
+    judged: gr.State = field(default_factory=lambda: gr.State(""))
+    """The id of the comparison whose blind test has just shown a favourite."""
 
     @property
     def prefilled(self) -> list[Any]:
@@ -147,7 +149,7 @@ def _create_result(engine: Engine, tab: CompareTab, buttons: Sequence[gr.Button]
     made.select(_chosen, None, tab.shown, **quick())
     viewer.ballot(friendly(begin_ballot, engine), None, viewer, **quick())
     viewer.vote(friendly(vote, engine), None, None, **{**quick(), "trigger_mode": "multiple"})
-    viewer.reveal(friendly(reveal, engine), None, viewer, **quick())
+    viewer.reveal(friendly(reveal, engine), None, [viewer, tab.judged], **quick())
     viewer.send(friendly(send_to_form, engine, tuple(tab.form.controls)), None, tab.asked, **quick())
 
 
@@ -365,10 +367,11 @@ def vote(engine: Engine, event: gr.EventData) -> None:
     engine.grids.vote(str(event.id), int(event.number), str(event.choice))
 
 
-def reveal(engine: Engine, event: gr.EventData) -> str:
-    """The result of a blind test."""
-    ballot = engine.grids.reveal(str(event.id))
-    return views.viewer_value(engine.comparison(str(event.id)), ballot)
+def reveal(engine: Engine, event: gr.EventData) -> list[Any]:
+    """The result of a blind test; and the comparison's id, if the choices have a favourite."""
+    ballot, comparison = engine.grids.reveal(str(event.id)), engine.comparison(str(event.id))
+    judged = comparison.id if outcome(ballot, comparison.labels).has_favourite else gr.skip()
+    return [views.viewer_value(comparison, ballot), judged]
 
 
 def send_to_form(engine: Engine, names: Sequence[str], event: gr.EventData) -> list[Any]:

@@ -100,12 +100,13 @@ def wire_dataset_tab(engine: Engine, access: Access, tab: DatasetTab, base: gr.D
     grown = intake.add.click(friendly(desk.add_pictures), emptied, [*emptied, tab.outcome], **heavy)
     changed = [grown, *tab.tools.wire(engine, access, tab.picker, token)]
     opened += [event.success(show, inputs, shown, **quick()) for event in changed]
-    tab.grid.edit(friendly(edit_caption, engine), asked, [tab.findings, tab.undo, tab.redo], **quick())
-    tab.grid.leave(friendly(leave_out, engine), asked, [tab.findings, tab.onward, tab.undo, tab.redo], **quick())
+    every: dict[str, Any] = {**quick(), "trigger_mode": "multiple"}  # none is dropped while another is on its way
+    tab.grid.edit(friendly(edit_caption, engine), asked, shown, **every)
+    tab.grid.leave(friendly(leave_out, engine), asked, shown, **every)
     opened += [
-        tab.grid.crop(friendly(set_crop, engine), asked, shown, **quick()),
-        tab.grid.mask(friendly(set_mask, engine), asked, shown, **quick()),
-        tab.findings.fix(friendly(apply_fix, engine), asked, shown, **quick()),
+        tab.grid.crop(friendly(set_crop, engine), asked, shown, **every),
+        tab.grid.mask(friendly(set_mask, engine), asked, shown, **every),
+        tab.findings.fix(friendly(apply_fix, engine), asked, shown, **every),
         tab.undo.click(friendly(undo_change, engine), inputs, shown, **quick()),
         tab.redo.click(friendly(redo_change, engine), inputs, shown, **quick()),
     ]
@@ -183,21 +184,21 @@ def examine(engine: Engine, dataset_id: str | None, base_model: str, token: str,
     if len(known_measures(opened.folder, opened.pictures)) == len(opened.pictures):
         return gr.skip(), gr.skip()
     measure_all(opened.folder, opened.pictures)
+    opened = engine.dataset(dataset_id)  # looking took a while: it may have been changed meanwhile
     report, _, cards, *_ = _shown(engine, opened, _advice(engine, base_model, token, bucketing))
     return report, cards
 
 
 def edit_caption(engine: Engine, base_model: str, token: str, bucketing: str, event: gr.EventData) -> tuple[Any, ...]:
-    """Keep a caption; the cards stay as they are, so that typing goes on."""
+    """Keep a caption; the cards say that it has arrived, and leave alone what is being typed."""
     opened = engine.datasets.set_captions(event.dataset, {event.key: event.text})
-    return _findings(opened, _advice(engine, base_model, token, bucketing)), *_history(engine, opened)
+    return _shown(engine, opened, _advice(engine, base_model, token, bucketing), done=event.serial)
 
 
 def leave_out(engine: Engine, base_model: str, token: str, bucketing: str, event: gr.EventData) -> tuple[Any, ...]:
     """Leave one picture out, or take it back; its card shows that already."""
     opened = engine.datasets.leave_out(event.dataset, [event.key], out=bool(event.out))
-    findings = _findings(opened, _advice(engine, base_model, token, bucketing))
-    return findings, gr.update(interactive=bool(opened.examples)), *_history(engine, opened)
+    return _shown(engine, opened, _advice(engine, base_model, token, bucketing), done=event.serial)
 
 
 def set_crop(engine: Engine, base_model: str, token: str, bucketing: str, event: gr.EventData) -> tuple[Any, ...]:
@@ -269,11 +270,12 @@ def _advice(engine: Engine, base_model: str, token: str, bucketing: str) -> Advi
     return Advice(size_of(engine, base_model), trigger=(token or "").strip(), buckets=bucketing == "on")
 
 
-def _shown(engine: Engine, opened: Dataset, advice: Advice) -> tuple[Any, ...]:
+def _shown(engine: Engine, opened: Dataset, advice: Advice, *, done: int = -1) -> tuple[Any, ...]:
+    """What shows the data set. done: the number that the browser gave to the change this answers."""
     measures = known_measures(opened.folder, opened.pictures)
     used = [example for example in opened.examples if example.key in measures]
     alike = {example.key for group in near_duplicates(used, measures) for example in group}
-    cards, can_go_on = views.card_values(opened, advice, alike), gr.update(interactive=bool(opened.examples))
+    cards, can_go_on = {**views.card_values(opened, advice, alike), "done": done}, gr.update(interactive=bool(opened.examples))
     history = _history(engine, opened)
     return _findings(opened, advice), views.skipped_list(opened), cards, can_go_on, views.download_links(opened), *history
 

@@ -16,7 +16,7 @@ from sdplay.lessons import Lesson, load_lessons, start_lesson
 from sdplay.ui.errors import friendly
 from sdplay.ui.html import html_block
 from sdplay.ui.tabs.events import quick
-from sdplay.ui.tabs.experiment import create_panel
+from sdplay.ui.tabs.experiment import create_panel, newest
 from sdplay.ui.views import learn as views
 
 LEARNED_KEY, LEARNED_SECRET = "sdplay:learned:v1", "sdplay-learned"
@@ -60,7 +60,7 @@ def open_lesson(engine: Engine, learned: Mapping[str, Any] | None, event: gr.Eve
     lesson = lessons[event.id]
     return [
         lesson.id,
-        views.lesson_list(list(lessons.values()), finished(learned), lesson.id),
+        _list(learned, lesson.id),
         views.lesson_head(lesson, engine.samples()[lesson.action.sample]),
         lesson.text,
         gr.update(value=lesson.action.label),
@@ -77,19 +77,37 @@ def start_opened(engine: Engine, lesson_id: str) -> None:
 
 def mark_finished(learned: Mapping[str, Any] | None, lesson_id: str) -> tuple[dict[str, Any], str]:
     """A lesson is finished when its comparison was opened."""
-    lessons = load_lessons()
-    done = [known for known in lessons if known in {*finished(learned), lesson_id}]
-    return {**(learned or {}), "lessons": done}, views.lesson_list(list(lessons.values()), done, lesson_id)
+    now = _with(learned, "lessons", lesson_id)
+    return now, _list(now, lesson_id)
+
+
+def mark_judged(engine: Engine, comparison_id: str, learned: Mapping[str, Any] | None, lesson_id: str) -> tuple[Any, Any]:
+    """A lesson's blind test is won when its comparison was judged without names and the choices have a favourite."""
+    for lesson in load_lessons().values():
+        experiment = newest(engine, lesson.action.experiment)
+        if comparison_id and experiment is not None and experiment.comparison == comparison_id:
+            now = _with(_with(learned, "lessons", lesson.id), "judged", lesson.id)
+            return now, _list(now, lesson_id)
+    return gr.skip(), gr.skip()
 
 
 def show_marks(learned: Mapping[str, Any] | None, lesson_id: str) -> str:
     """The list with the ticks that this browser has earned."""
-    return views.lesson_list(list(load_lessons().values()), finished(learned), lesson_id)
+    return _list(learned, lesson_id)
 
 
-def finished(learned: Mapping[str, Any] | None) -> list[str]:
-    """Ids of the finished lessons."""
-    return [str(lesson_id) for lesson_id in (learned or {}).get("lessons", [])]
+def marked(learned: Mapping[str, Any] | None, mark: str) -> list[str]:
+    """Ids of the lessons with a mark: `lessons` for finished ones, `judged` for those whose blind test was won."""
+    return [str(lesson_id) for lesson_id in (learned or {}).get(mark, [])]
+
+
+def _with(learned: Mapping[str, Any] | None, mark: str, lesson_id: str) -> dict[str, Any]:
+    return {**(learned or {}), mark: [known for known in load_lessons() if known in {*marked(learned, mark), lesson_id}]}
+
+
+def _list(learned: Mapping[str, Any] | None, lesson_id: str) -> str:
+    lessons = list(load_lessons().values())
+    return views.lesson_list(lessons, marked(learned, "lessons"), lesson_id, judged=marked(learned, "judged"))
 
 
 def _look_of(lesson_id: str) -> tuple[str, str]:

@@ -34,10 +34,14 @@ def gallery(prompts: Sequence[str]) -> str:
 
 
 def card_values(dataset: Dataset | None, advice: Advice, alike: Collection[str] = ()) -> dict[str, object]:
-    """What `cards.card_grid` shows: every picture, also those left out. alike: keys of pictures that look like another."""
+    """What `cards.card_grid` shows: every picture, also those left out. alike: keys of pictures that look like another.
+
+    The browser keeps what has the greatest revision, whatever comes last.
+    """
     if dataset is None:
-        return {"dataset": "", "cards": []}
-    return {"dataset": dataset.id, "cards": [_card(dataset.id, example, advice, example.key in alike) for example in dataset.pictures]}
+        return {"dataset": "", "revision": 0, "cards": []}
+    cards = [_card(dataset.id, example, advice, example.key in alike) for example in dataset.pictures]
+    return {"dataset": dataset.id, "revision": dataset.revision, "cards": cards}
 
 
 def report_list(dataset: Dataset, lines: Sequence[ReportLine], advice: Advice) -> str:

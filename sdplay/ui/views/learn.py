@@ -15,9 +15,9 @@ from sdplay.ui.views.text import count_of, duration, esc, message, picture
 SHOWN = 8
 
 
-def lesson_list(lessons: Sequence[Lesson], done: Collection[str], opened: str) -> str:
-    """A button for each; finished ones have a tick."""
-    items = "".join(_item(lesson, lesson.id in done, lesson.id == opened) for lesson in lessons)
+def lesson_list(lessons: Sequence[Lesson], done: Collection[str], opened: str, *, judged: Collection[str] = ()) -> str:
+    """A button for each; finished ones have a tick, and those whose blind test was won say so."""
+    items = "".join(_item(lesson, lesson.id in done, lesson.id == opened, judged=lesson.id in judged) for lesson in lessons)
     told = f"{len([lesson for lesson in lessons if lesson.id in done])} of {len(lessons)} finished"
     return f'<nav class="sd-lessons" aria-label="Lessons"><p class="sd-why">{told}</p>{items}</nav>'
 
@@ -48,13 +48,14 @@ def is_seen(comparison: Comparison | None) -> bool:
     return comparison is not None and comparison.status == "finished"
 
 
-def _item(lesson: Lesson, done: bool, opened: bool) -> str:
+def _item(lesson: Lesson, done: bool, opened: bool, *, judged: bool) -> str:
     kind = " ".join(filter(None, ("sd-lesson", "sd-done" if done else "", "sd-chosen" if opened else "")))
     current = ' aria-current="true"' if opened else ""
     mark = '<span class="sd-tick" aria-label="finished">✓</span>' if done else f'<span class="sd-tick">{lesson.place}</span>'
+    won = '<small class="sd-won">Blind test won: you had a favourite beyond chance</small>' if judged else ""
     return (
         f'<button type="button" class="{kind}" data-action="select" data-id="{esc(lesson.id)}"{current}>{mark}'
-        f"<span><strong>{esc(lesson.title)}</strong><small>{esc(lesson.what)}</small></span></button>"
+        f"<span><strong>{esc(lesson.title)}</strong><small>{esc(lesson.what)}</small>{won}</span></button>"
     )
 
 
@@ -93,4 +94,7 @@ def _end(experiment: Experiment, comparison: Comparison | None, look: str) -> st
     button = (
         f'<button type="button" class="sd-button" data-action="select" data-id="{esc(comparison.id)}">Open the comparison</button>'
     )  # fmt: skip
-    return hint + button
+    blind = (
+        f' <a class="sd-quiet" href="?compare={esc(comparison.id)}&amp;view=blind">Take its blind test</a>' if is_seen(comparison) else ""
+    )
+    return hint + button + blind
