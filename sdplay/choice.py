@@ -65,10 +65,9 @@ def choose(state: RunState) -> Choice | None:
 
 def _reason(chosen: Rated, rated: tuple[Rated, ...]) -> str:
     scores = chosen.scores
-    text = (
-        f"At step {chosen.step} the samples have come {_percent(scores.likeness)} of the way from the base to the training pictures' look "
-        f"and follow their prompts {_percent(scores.agreement)} as well as the base's do."
-    )
+    way = f"have come {_percent(scores.likeness)} of the way from the base to the training pictures' look"
+    near = way if scores.likeness >= 0.005 else "look no more like the training pictures than the base's do,"
+    text = f"At step {chosen.step} the samples {near} and follow their prompts {_percent(scores.agreement)} as well as the base's do."
     later = [entry for entry in rated if entry.step > chosen.step]
     if not later:
         return text + (" No earlier one is as good." if len(rated) > 1 else " It is the only one judged so far.")

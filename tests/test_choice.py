@@ -67,3 +67,11 @@ def test_a_resumed_run_forgets_scores_beyond_its_checkpoint() -> None:
 
     assert [entry.step for entry in resumed.scores] == [2]
     assert len(state.scores) == 1
+
+
+def test_a_run_that_came_no_nearer_is_not_said_to_have_come_a_negative_way() -> None:
+    choice = choose(judged((50, -0.04, 0.7, 1.0, 0.1)))
+
+    assert choice is not None
+    assert "look no more like the training pictures than the base's do" in choice.reason
+    assert "-4" not in choice.reason

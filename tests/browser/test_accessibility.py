@@ -28,7 +28,7 @@ def test_axe_finds_nothing_of_ours_on_any_tab(visitors, theme: str) -> None:  # 
     visit.page.click("#samples button[data-id=fxemoji-style]")
     visit.page.wait_for_selector("#dataset-grid textarea")
 
-    found = []
+    found: list[tuple[str, ...]] = []
     for tab in TABS:
         if tab == "models":
             visit.tab("runs")
@@ -37,7 +37,7 @@ def test_axe_finds_nothing_of_ours_on_any_tab(visitors, theme: str) -> None:  # 
         for violation in axe.run(visit.page).response["violations"]:
             rule = violation["id"]
             found += [
-                (tab, rule, node["target"], node["html"][:120])
+                (tab, rule, str(node["target"]), node["html"][:120])
                 for node in violation["nodes"]
                 if is_ours(visit, rule, node["target"][0])
             ]  # fmt: skip
