@@ -42,6 +42,10 @@ from sdplay.ui.views.run import run_bar
 from sdplay.ui.views.text import esc
 
 LOG = logging.getLogger("sdplay")
+TICK_S, SLOW_TICK_S = 1.5, 5.0
+"""How often a page asks what is new: of what runs, and of what seldom changes. Each answer costs the browser some 100 ms, for all its
+components are gone through, so that ten answers a second would keep a slow computer busy with nothing.
+"""
 USER = "sdplay"
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 FORM_KEY, FORM_SECRET = "sdplay:form:v1", "sdplay-form"
@@ -85,9 +89,9 @@ def build(engine: Engine, access: Access | None = None) -> gr.Blocks:
     """The whole page, and the API beside it."""
     given = access or Access(base_model=os.environ.get("SDPLAY_BASE") or MINI)
     with gr.Blocks(title="sdplay", analytics_enabled=False, delete_cache=(3600, DAY_SECONDS), fill_width=True) as blocks:
-        timer = gr.Timer(1)
+        timer, slow = gr.Timer(TICK_S), gr.Timer(SLOW_TICK_S)
         opened = _create_bar(engine, given, timer)
-        page = _create_tabs(engine, given, timer)
+        page = _create_tabs(engine, given, timer, slow)
         _wire_tabs(engine, page, opened)
         learning.wire_learning(engine, given, page)
         _wire_runs(engine, page)
@@ -136,7 +140,7 @@ def _create_bar(engine: Engine, access: Access, timer: gr.Timer) -> tuple[gr.But
     return open_run, active
 
 
-def _create_tabs(engine: Engine, access: Access, timer: gr.Timer) -> Page:
+def _create_tabs(engine: Engine, access: Access, timer: gr.Timer, slow: gr.Timer) -> Page:
     choices = list(dict.fromkeys((access.base_model, *(offered.id for offered in engine.bases()))))
     base = gr.Dropdown(
         choices, value=access.base_model, label="Base model", allow_custom_value=True, elem_id="train-base", render=False, interactive=True,
@@ -148,20 +152,20 @@ def _create_tabs(engine: Engine, access: Access, timer: gr.Timer) -> Page:
             dataset = dataset_tab.create_dataset_tab(engine, access, base)
         with gr.Tab("2 Prompts", id="prompts", elem_id="tab-prompts"):
             first = engine.prompt_set(training_preset(train_tab.FIRST_PRESET).prompt_set_for(access.base_model))
-            prompts = prompts_tab.create_prompts_tab(engine, dataset.picker, base, first, timer)
+            prompts = prompts_tab.create_prompts_tab(engine, dataset.picker, base, first, slow)
         with gr.Tab("3 Train", id="train", elem_id="tab-train"):
             train = train_tab.create_train_tab(engine, access, dataset.picker, prompts, base, timer)
         with gr.Tab("4 Compare", id="compare", elem_id="tab-compare") as opened:
             compare = compare_tab.create_compare_tab(engine, access, [prompts.token, prompts.class_word], timer)
         with gr.Tab("5 Runs", id="runs", elem_id="tab-runs"), gr.Tabs(elem_id="runs-tabs"):
             with gr.Tab("History", id="history", elem_id="tab-history"):
-                runs = runs_tab.create_runs_tab(engine, access, timer)
+                runs = runs_tab.create_runs_tab(engine, access, slow)
             with gr.Tab("Models", id="models", elem_id="tab-models"):
-                library = library_tab.create_library_tab(engine, access, timer)
+                library = library_tab.create_library_tab(engine, access, slow)
         with gr.Tab("Draw", id="draw", elem_id="tab-draw") as drawing:
             draw = draw_tab.create_draw_tab(engine, access)
         with gr.Tab("Learn", id="learn", elem_id="tab-learn"):
-            learn = learn_tab.create_learn_tab(engine, timer)
+            learn = learn_tab.create_learn_tab(engine, slow)
     drawing.select(lambda: gr.update(choices=compare_tab.column_choices(engine)), None, draw.adapters, **silent())
     opened.select(lambda: gr.update(choices=compare_tab.column_choices(engine)), None, compare.adder, **silent())
     return Page(tabs, dataset, prompts, train, compare, runs, library, learn, tour, draw, base)
