@@ -88,7 +88,7 @@ def test_a_text_beyond_the_encoder_shows_where_it_is_cut(visit: Visit) -> None:
     visit.fill("prompts-train", "dog " * 80)
 
     visit.wait_for_text("#prompts-preview", "the last 5 are cut off")  # 80 words, 75 tokens fit
-    assert visit.page.locator("#prompts-preview .sd-cut").count() == 5
+    assert visit.page.locator("#prompts-preview .sd-chips .sd-cut").count() == 5
 
 
 def test_a_zip_without_pictures_gives_a_sentence(visit: Visit, tmp_path: Path) -> None:
