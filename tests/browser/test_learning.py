@@ -12,7 +12,7 @@ from tests.browser.conftest import Visit, serving
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 PATIENCE_MS = 900_000
 """Other programs may share the machine; on two idle cores both ways take less than two minutes."""
-COUNT_CLICKS = "addEventListener('click', event => { if (event.isTrusted) window.clicks = (window.clicks || 0) + 1; }, true)"
+COUNT_CLICKS = "addEventListener('pointerdown', event => { if (event.isTrusted) window.clicks = (window.clicks || 0) + 1; }, true)"
 
 
 @pytest.fixture(scope="module")
