@@ -49,6 +49,8 @@ class Forecasts:
         self._engine = engine
         self._found: dict[str, Forecast] = {}
         self._unwanted: set[str] = set()
+        self.changes = 0
+        """Grows with everything that was found out."""
         self._change, self._planning, self._measuring = threading.Lock(), threading.Lock(), threading.Lock()
 
     def ask(self, values: Mapping[str, object], *, instead_of: str = "") -> str:
@@ -122,6 +124,7 @@ class Forecasts:
 
     def _keep(self, key: str, forecast: Forecast) -> None:
         self._found[key] = forecast
+        self.changes += 1
         for old in list(self._found)[:-MOST_KEPT]:
             if not self._found[old].doing:
                 del self._found[old]

@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from sdplay.engine import Engine
+from sdplay.errors import DataError
 from tests.test_train import trained, values
 
 
@@ -45,7 +46,10 @@ def test_a_masked_run_says_so_and_learns_something_else(engine: Engine, tiny_bas
     assert "5 of 6 pictures have a mask" in (masked.folder / "events.jsonl").read_text()
 
 
-def test_masked_loss_without_a_mask_fails_with_advice(engine: Engine, tiny_base: Path, pictures: Path) -> None:
-    run_id = engine.submit(values(engine, tiny_base, pictures, steps=2, sample_prompts=[], masked_loss="mask"))
+def test_masked_loss_without_a_mask_is_refused_before_the_run(engine: Engine, tiny_base: Path, pictures: Path) -> None:
+    settings = values(engine, tiny_base, pictures, steps=2, sample_prompts=[], masked_loss="mask")
 
-    assert "no picture has a mask" in engine.wait(run_id).message
+    with pytest.raises(DataError, match=r"no picture has a mask.*Add pictures with transparency"):
+        engine.submit(settings)
+
+    assert engine.runs() == []

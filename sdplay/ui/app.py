@@ -25,6 +25,7 @@ from sdplay.ui.errors import friendly
 from sdplay.ui.files import add_file_route
 from sdplay.ui.forms import Control
 from sdplay.ui.html import html_block, only_news
+from sdplay.ui.pulse import Pulse, add_pulse_route, create_pulse
 from sdplay.ui.tabs import compare as compare_tab
 from sdplay.ui.tabs import dataset as dataset_tab
 from sdplay.ui.tabs import draw as draw_tab
@@ -42,10 +43,6 @@ from sdplay.ui.views.run import run_bar
 from sdplay.ui.views.text import esc
 
 LOG = logging.getLogger("sdplay")
-TICK_S, SLOW_TICK_S = 1.5, 5.0
-"""How often a page asks what is new: of what runs, and of what seldom changes. Each answer costs the browser some 100 ms, for all its
-components are gone through, so that ten answers a second would keep a slow computer busy with nothing.
-"""
 USER = "sdplay"
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 FORM_KEY, FORM_SECRET = "sdplay:form:v1", "sdplay-form"
@@ -89,9 +86,9 @@ def build(engine: Engine, access: Access | None = None) -> gr.Blocks:
     """The whole page, and the API beside it."""
     given = access or Access(base_model=os.environ.get("SDPLAY_BASE") or MINI)
     with gr.Blocks(title="sdplay", analytics_enabled=False, delete_cache=(3600, DAY_SECONDS), fill_width=True) as blocks:
-        timer, slow = gr.Timer(TICK_S), gr.Timer(SLOW_TICK_S)
-        opened = _create_bar(engine, given, timer)
-        page = _create_tabs(engine, given, timer, slow)
+        pulse = create_pulse()
+        opened = _create_bar(engine, given, pulse)
+        page = _create_tabs(engine, given, pulse)
         _wire_tabs(engine, page, opened)
         learning.wire_learning(engine, given, page)
         _wire_runs(engine, page)
@@ -99,6 +96,7 @@ def build(engine: Engine, access: Access | None = None) -> gr.Blocks:
         dataset_tab.wire_dataset_tab(engine, given, page.dataset, page.base, token=page.prompts.token, bucketing=bucketing)
         _keep_form(engine, page)
         api.add_endpoints(engine, given)
+    one_repeats(blocks)
     return blocks
 
 
@@ -118,7 +116,8 @@ def serve(
         theme=theme(), head=head(), ssr_mode=False, mcp_server=True, run_history=False, show_error=False, quiet=True,
         allowed_paths=[], max_file_size="50mb", footer_links=["api", "settings"], state_session_capacity=200,
     )  # fmt: skip
-    add_file_route(app, engine, lambda request: _is_visitor(app, request))
+    for add_route in (add_file_route, add_pulse_route):
+        add_route(app, engine, lambda request: _is_visitor(app, request))
     print(f"sdplay is at {url} ({time.monotonic() - started:.1f} s to start)", flush=True)
     threading.Thread(target=_warm_up, args=(engine,), name="sdplay-warm-up", daemon=True).start()
     if block:
@@ -126,7 +125,23 @@ def serve(
     return app
 
 
-def _create_bar(engine: Engine, access: Access, timer: gr.Timer) -> tuple[gr.Button, gr.State]:
+def one_repeats(blocks: gr.Blocks) -> None:
+    """Let at most one handler of an event have the mode "always_last"; the others become "multiple".
+
+    When such a handler ends and has missed something, Gradio 6.31 sends out the whole event again, not that handler alone. Two of them
+    that overlap once then wake each other for ever.
+    """
+    repeating: set[tuple[int | None, str]] = set()
+    for handler in blocks.fns.values():
+        if handler.trigger_mode != "always_last":
+            continue
+        if repeating.isdisjoint(handler.targets):
+            repeating |= set(handler.targets)
+        else:
+            handler.trigger_mode = "multiple"
+
+
+def _create_bar(engine: Engine, access: Access, pulse: Pulse) -> tuple[gr.Button, gr.State]:
     """Header and run bar. Returns the button that opens the run, and the state that holds the run's id."""
     header = html_block(header_html(access.base_model, ""), elem_id="header")
     seen, active = gr.State({}), gr.State("")
@@ -135,12 +150,12 @@ def _create_bar(engine: Engine, access: Access, timer: gr.Timer) -> tuple[gr.But
         open_run = gr.Button("Open", size="sm", min_width=60, interactive=False, elem_id="run-bar-open")
         stop = gr.Button("Stop", size="sm", min_width=60, variant="stop", interactive=False, elem_id="run-bar-stop")
     outputs = [header, bar, open_run, stop, active, seen]
-    timer.tick(friendly(watch_bar, engine, access.base_model), seen, outputs, **silent())
+    pulse.news("bar")(friendly(watch_bar, engine, access.base_model), seen, outputs, **silent())
     stop.click(friendly(live_tab.stop_run, engine), active, None, **quick())
     return open_run, active
 
 
-def _create_tabs(engine: Engine, access: Access, timer: gr.Timer, slow: gr.Timer) -> Page:
+def _create_tabs(engine: Engine, access: Access, pulse: Pulse) -> Page:
     choices = list(dict.fromkeys((access.base_model, *(offered.id for offered in engine.bases()))))
     base = gr.Dropdown(
         choices, value=access.base_model, label="Base model", allow_custom_value=True, elem_id="train-base", render=False, interactive=True,
@@ -152,20 +167,20 @@ def _create_tabs(engine: Engine, access: Access, timer: gr.Timer, slow: gr.Timer
             dataset = dataset_tab.create_dataset_tab(engine, access, base)
         with gr.Tab("2 Prompts", id="prompts", elem_id="tab-prompts"):
             first = engine.prompt_set(training_preset(train_tab.FIRST_PRESET).prompt_set_for(access.base_model))
-            prompts = prompts_tab.create_prompts_tab(engine, dataset.picker, base, first, slow)
+            prompts = prompts_tab.create_prompts_tab(engine, dataset.picker, base, first, pulse)
         with gr.Tab("3 Train", id="train", elem_id="tab-train"):
-            train = train_tab.create_train_tab(engine, access, dataset.picker, prompts, base, timer)
+            train = train_tab.create_train_tab(engine, access, dataset.picker, prompts, base, pulse)
         with gr.Tab("4 Compare", id="compare", elem_id="tab-compare") as opened:
-            compare = compare_tab.create_compare_tab(engine, access, [prompts.token, prompts.class_word], timer)
+            compare = compare_tab.create_compare_tab(engine, access, [prompts.token, prompts.class_word], pulse)
         with gr.Tab("5 Runs", id="runs", elem_id="tab-runs"), gr.Tabs(elem_id="runs-tabs"):
             with gr.Tab("History", id="history", elem_id="tab-history"):
-                runs = runs_tab.create_runs_tab(engine, access, slow)
+                runs = runs_tab.create_runs_tab(engine, access, pulse)
             with gr.Tab("Models", id="models", elem_id="tab-models"):
-                library = library_tab.create_library_tab(engine, access, slow)
+                library = library_tab.create_library_tab(engine, access, pulse)
         with gr.Tab("Draw", id="draw", elem_id="tab-draw") as drawing:
             draw = draw_tab.create_draw_tab(engine, access)
         with gr.Tab("Learn", id="learn", elem_id="tab-learn"):
-            learn = learn_tab.create_learn_tab(engine, slow)
+            learn = learn_tab.create_learn_tab(engine, pulse)
     drawing.select(lambda: gr.update(choices=compare_tab.column_choices(engine)), None, draw.adapters, **silent())
     opened.select(lambda: gr.update(choices=compare_tab.column_choices(engine)), None, compare.adder, **silent())
     return Page(tabs, dataset, prompts, train, compare, runs, library, learn, tour, draw, base)

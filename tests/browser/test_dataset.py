@@ -23,7 +23,10 @@ def brought(visit: Visit, tmp_path: Path) -> Visit:
         picture.save(tmp_path / f"toy {name}.png")
     visit.page.set_input_files("#dataset-files input[type=file]", [str(path) for path in sorted(tmp_path.glob("*.png"))])
     visit.page.wait_for_selector("#dataset-files :text('.png')", state="attached")
+    link = "document.querySelector('#dataset-links a')?.getAttribute('href')"
+    before = visit.page.evaluate(link)  # of the last data set on this server, which looks the same
     visit.page.click("#dataset-make")
+    visit.page.wait_for_function(f"before => ({link} ?? before) !== before", arg=before)
     visit.page.wait_for_function("document.querySelectorAll('#dataset-grid article').length === 5")
     return visit
 

@@ -12,6 +12,7 @@ from sdplay.engine import Engine
 from sdplay.ui.errors import friendly
 from sdplay.ui.forms import Control
 from sdplay.ui.html import beat, html_block, only_news
+from sdplay.ui.pulse import Pulse
 from sdplay.ui.tabs.events import quick, silent
 from sdplay.ui.views.estimate import forecast_card
 
@@ -39,13 +40,13 @@ def create_before() -> Before:
     return Before(box, shown, again, measure)
 
 
-def wire_before(engine: Engine, before: Before, values: Values, inputs: Sequence[Control], timer: gr.Timer) -> None:
+def wire_before(engine: Engine, before: Before, values: Values, inputs: Sequence[Control], pulse: Pulse) -> None:
     """inputs: the controls that `values` takes."""
     asked, seen = gr.State(""), gr.State({})
     gr.on([before.box.expand, before.again.click], friendly(ask, engine, values), [asked, *inputs], asked, **quick())
     before.measure.click(friendly(ask_measure, engine, values), inputs, asked, **{**quick(), "trigger_mode": "once"})
     outputs = [before.shown, before.measure, seen]
-    gr.on([timer.tick, asked.change], friendly(look, engine), [asked, seen], outputs, **silent())
+    gr.on([pulse.news("train"), asked.change], friendly(look, engine), [asked, seen], outputs, **silent())
 
 
 def ask(engine: Engine, values: Values, asked: str, *given: Any) -> str:  # noqa: ANN401  whatever the controls hold

@@ -22,6 +22,7 @@ from sdplay.ui.access import Access
 from sdplay.ui.errors import friendly
 from sdplay.ui.forms import Control, Form, controls_of
 from sdplay.ui.html import html_block, only_news
+from sdplay.ui.pulse import Pulse
 from sdplay.ui.tabs.events import live, quick, silent
 from sdplay.ui.tabs.prompts import lines_of, prompt_choices
 from sdplay.ui.views import compare as views
@@ -69,7 +70,7 @@ class CompareTab:
         return [self.columns, self.prompts, self.seeds, self.base, *self.form.inputs, *self.axes.values()]
 
 
-def create_compare_tab(engine: Engine, access: Access, words: Sequence[Control], timer: gr.Timer) -> CompareTab:
+def create_compare_tab(engine: Engine, access: Access, words: Sequence[Control], pulse: Pulse) -> CompareTab:
     """Everything under "Compare". words: trigger word and class word of the page, for prompts when no run is chosen."""
     with gr.Row(equal_height=False):
         with gr.Column(scale=5, min_width=300):
@@ -99,7 +100,7 @@ def create_compare_tab(engine: Engine, access: Access, words: Sequence[Control],
         draw = gr.Button("Draw", variant="primary", elem_id="compare-draw")
         cancel = gr.Button("Cancel", elem_id="compare-cancel", interactive=False)
         go_on = gr.Button("Draw what is missing", elem_id="compare-continue", visible=False)
-    _create_result(engine, tab, [cancel, go_on], timer)
+    _create_result(engine, tab, [cancel, go_on], pulse)
     draw.click(
         friendly(start_comparison, engine, access, tuple(form.controls)), tab.asked, tab.shown, **{**quick(), "trigger_mode": "once"}
     )
@@ -134,7 +135,7 @@ def _axis_box(name: str) -> gr.Textbox:
     return gr.Textbox("", label=found.title, info=found.what, placeholder=found.example, elem_id=f"compare-axis-{name}", interactive=True)
 
 
-def _create_result(engine: Engine, tab: CompareTab, buttons: Sequence[gr.Button], timer: gr.Timer) -> None:
+def _create_result(engine: Engine, tab: CompareTab, buttons: Sequence[gr.Button], pulse: Pulse) -> None:
     seen = gr.State({})
     progress = html_block(views.no_comparison(), elem_id="compare-progress")
     frame = '<div class="sd-compare" hidden></div>'
@@ -143,7 +144,7 @@ def _create_result(engine: Engine, tab: CompareTab, buttons: Sequence[gr.Button]
     made = html_block(elem_id="compare-gallery")
     cancel, go_on = buttons
     outputs = [progress, viewer, downloads, cancel, go_on, made, seen]
-    gr.on([timer.tick, tab.shown.change], friendly(watch_comparison, engine), [tab.shown, seen], outputs, **silent())
+    gr.on([pulse.news("compare"), tab.shown.change], friendly(watch_comparison, engine), [tab.shown, seen], outputs, **silent())
     cancel.click(friendly(cancel_comparison, engine), tab.shown, None, **quick())
     go_on.click(friendly(continue_comparison, engine), tab.shown, None, **quick())
     made.select(_chosen, None, tab.shown, **quick())

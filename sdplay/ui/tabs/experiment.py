@@ -19,11 +19,11 @@ LookOf = Callable[[str], tuple[str, str]]
 """What the control beside the panel holds -> (name of the plan to follow, what to look for in its comparison)."""
 
 
-def create_panel(engine: Engine, timer: gr.Timer, what: gr.State, look_of: LookOf, *, elem_id: str) -> gr.HTML:
+def create_panel(engine: Engine, news: Any, what: gr.State, look_of: LookOf, *, elem_id: str) -> gr.HTML:  # noqa: ANN401  an event of Gradio's
     """The panel; a click on its button is the event `select` with the comparison as `id`."""
     seen = gr.State({})
     shown = html_block(elem_id=elem_id)
-    gr.on([timer.tick, what.change], friendly(watch_panel, engine, look_of), [what, seen], [shown, seen], **silent())
+    gr.on([news, what.change], friendly(watch_panel, engine, look_of), [what, seen], [shown, seen], **silent())
     return shown
 
 

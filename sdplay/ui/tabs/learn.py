@@ -15,6 +15,7 @@ from sdplay.engine import Engine
 from sdplay.lessons import Lesson, load_lessons, start_lesson
 from sdplay.ui.errors import friendly
 from sdplay.ui.html import html_block
+from sdplay.ui.pulse import Pulse
 from sdplay.ui.tabs.events import quick
 from sdplay.ui.tabs.experiment import create_panel, newest
 from sdplay.ui.views import learn as views
@@ -33,7 +34,7 @@ class LearnTab:
     panel: gr.HTML
 
 
-def create_learn_tab(engine: Engine, timer: gr.Timer) -> LearnTab:
+def create_learn_tab(engine: Engine, pulse: Pulse) -> LearnTab:
     """Everything under "Learn"."""
     lessons = load_lessons()
     first = next(iter(lessons.values()))
@@ -48,7 +49,7 @@ def create_learn_tab(engine: Engine, timer: gr.Timer) -> LearnTab:
             with gr.Row(elem_classes="sd-actions"):
                 start = gr.Button(first.action.label, variant="primary", elem_id="learn-start")
             takes = gr.Markdown(first.action.takes, elem_classes="sd-why", elem_id="learn-takes")
-            panel = create_panel(engine, timer, opened, _look_of, elem_id="learn-panel")
+            panel = create_panel(engine, pulse.news("learn"), opened, _look_of, elem_id="learn-panel")
     shown.select(friendly(open_lesson, engine), learned, [opened, shown, head, text, start, takes], **quick())
     start.click(friendly(start_opened, engine), opened, None, **{**quick(), "trigger_mode": "once"})
     return LearnTab(learned, shown, opened, panel)

@@ -18,6 +18,7 @@ from sdplay.ui.access import Access
 from sdplay.ui.errors import friendly
 from sdplay.ui.files import file_url
 from sdplay.ui.html import html_block, only_news
+from sdplay.ui.pulse import Pulse
 from sdplay.ui.tabs.events import live, quick, silent
 from sdplay.ui.views import history as views
 from sdplay.ui.views.text import esc, megabytes, message, picture
@@ -37,7 +38,7 @@ class LibraryTab:
     compare: gr.Button
 
 
-def create_library_tab(engine: Engine, access: Access, timer: gr.Timer) -> LibraryTab:
+def create_library_tab(engine: Engine, access: Access, pulse: Pulse) -> LibraryTab:
     """Everything under "Models"."""
     seen = gr.State({})
     with gr.Row(equal_height=False):
@@ -55,7 +56,7 @@ def create_library_tab(engine: Engine, access: Access, timer: gr.Timer) -> Libra
             tab, slots = _create_mix(engine, access)
     chosen = [slot for slot, _ in slots]
     outputs = [grid, *chosen, seen]
-    gr.on([timer.tick, query.change], friendly(watch_library, engine), [query, *chosen, seen], outputs, **silent())
+    gr.on([pulse.news("models"), query.change], friendly(watch_library, engine), [query, *chosen, seen], outputs, **silent())
     grid.mix(friendly(put_into_mix), chosen, chosen, **quick())  # type: ignore[attr-defined]
     grid.remove(friendly(remove_adapter, engine), None, None, **quick())  # type: ignore[attr-defined]
     upload.upload(friendly(add_file, engine), [upload, *chosen], [upload, *chosen], **quick())

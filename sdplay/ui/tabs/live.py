@@ -16,6 +16,7 @@ from sdplay.errors import ConfigError, SdplayError
 from sdplay.runs import Run
 from sdplay.ui.errors import friendly
 from sdplay.ui.html import beat, html_block, only_news
+from sdplay.ui.pulse import Pulse
 from sdplay.ui.scrubber import sample_block
 from sdplay.ui.tabs.events import quick, silent
 from sdplay.ui.views import live as views
@@ -47,7 +48,7 @@ class _Buttons:
     go_on: gr.Button
 
 
-def create_watch(engine: Engine, timer: gr.Timer) -> Watch:
+def create_watch(engine: Engine, pulse: Pulse) -> Watch:
     """The chosen run: its state, its buttons, its samples and curves."""
     seen = gr.State({})
     run = gr.Dropdown(label="Run", choices=[], value=None, elem_id="train-run", allow_custom_value=True, interactive=True)
@@ -64,7 +65,7 @@ def create_watch(engine: Engine, timer: gr.Timer) -> Watch:
 
     acting = [buttons.sample, buttons.save, buttons.stop, buttons.resume, buttons.compare, buttons.clone, buttons.go_on]
     outputs = [status, *acting, onward, report, advice, samples, charts, seen]
-    gr.on([timer.tick, run.change, buttons.more.change], friendly(watch, engine), [run, buttons.more, seen], outputs, **silent())
+    gr.on([pulse.news("train"), run.change, buttons.more.change], friendly(watch, engine), [run, buttons.more, seen], outputs, **silent())
     buttons.sample.click(friendly(ask, engine, "sample"), run, None, **quick())
     buttons.save.click(friendly(ask, engine, "save"), run, None, **quick())
     buttons.stop.click(friendly(stop_run, engine), run, None, **quick())

@@ -21,6 +21,7 @@ from sdplay.prompt_sets import PromptSet
 from sdplay.ui.errors import friendly
 from sdplay.ui.forms import Control
 from sdplay.ui.html import html_block
+from sdplay.ui.pulse import Pulse
 from sdplay.ui.tabs import styles as styles_panel
 from sdplay.ui.tabs.events import live, quick, silent
 from sdplay.ui.tabs.experiment import create_panel
@@ -87,7 +88,7 @@ class Words:
         )
 
 
-def create_prompts_tab(engine: Engine, dataset: gr.Dropdown, base: gr.Dropdown, first: PromptSet, timer: gr.Timer) -> PromptsTab:
+def create_prompts_tab(engine: Engine, dataset: gr.Dropdown, base: gr.Dropdown, first: PromptSet, pulse: Pulse) -> PromptsTab:
     """Everything under "Prompts", opened at the prompt set `first`."""
     with gr.Row(equal_height=False):
         with gr.Column(scale=5, min_width=300):
@@ -104,11 +105,11 @@ def create_prompts_tab(engine: Engine, dataset: gr.Dropdown, base: gr.Dropdown, 
             picture = gr.Dropdown(label="Preview for this picture", choices=[], elem_id="prompts-picture", allow_custom_value=True)
             shown = html_block(elem_id="prompts-preview")
         with gr.Column(scale=4, min_width=300):
-            styles_panel.create_styles(engine, base, sample, timer)
+            styles_panel.create_styles(engine, base, sample, pulse)
             _create_files(engine, chosen, [token, class_word, train, sample, negative])
             captions = gr.Button("Train three caption styles and compare", elem_id="prompts-captions")
             gr.Markdown("The same pictures, steps and noise; bare word, template, detailed captions.", elem_classes="sd-why")
-            panel = create_panel(engine, timer, gr.State("captions"), lambda plan: (plan, ""), elem_id="prompts-experiment")
+            panel = create_panel(engine, pulse.news("prompts"), gr.State("captions"), lambda plan: (plan, ""), elem_id="prompts-experiment")
     tab = PromptsTab(chosen, token, class_word, train, sample, negative, picture, why, captions, panel)
     chosen.input(friendly(open_prompt_set, engine), chosen, tab.opened, **quick())
     chosen.change(friendly(explain_prompt_set, engine), chosen, why, **silent())

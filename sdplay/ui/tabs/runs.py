@@ -16,6 +16,7 @@ from sdplay.history import MOST_NOTE
 from sdplay.ui.access import Access
 from sdplay.ui.errors import friendly
 from sdplay.ui.html import beat, html_block, only_news
+from sdplay.ui.pulse import Pulse
 from sdplay.ui.scrubber import sample_block
 from sdplay.ui.tabs.events import quick, silent
 from sdplay.ui.tabs.live import ENDED_EARLY, chosen_run, find_run, resume_run
@@ -39,7 +40,7 @@ class RunsTab:
     open: gr.Button
 
 
-def create_runs_tab(engine: Engine, access: Access, timer: gr.Timer) -> RunsTab:
+def create_runs_tab(engine: Engine, access: Access, pulse: Pulse) -> RunsTab:
     """Everything under "History"."""
     seen, limit = gr.State({}), gr.State(PAGE)
     with gr.Row(equal_height=False):
@@ -57,12 +58,16 @@ def create_runs_tab(engine: Engine, access: Access, timer: gr.Timer) -> RunsTab:
                 purge = gr.Button("Empty the trash", variant="stop", size="sm", elem_id="runs-purge")
         with gr.Column(scale=7, min_width=300):
             picker = gr.Dropdown(label="Run", choices=[], value=None, elem_id="runs-picker", allow_custom_value=True, interactive=True)
-            tab = _create_chosen(engine, access, picker, timer)
+            tab = _create_chosen(engine, access, picker, pulse)
 
     outputs = [disk, table, trash, picker, seen]
     watched = [picker, query, starred, limit, seen]
     gr.on(
-        [timer.tick, picker.change, query.change, starred.change, limit.change], friendly(watch_runs, engine), watched, outputs, **silent()
+        [pulse.news("history"), picker.change, query.change, starred.change, limit.change],
+        friendly(watch_runs, engine),
+        watched,
+        outputs,
+        **silent(),
     )
     table.select(named, None, picker, **silent())
     table.star(friendly(toggle_star, engine), None, None, **quick())  # type: ignore[attr-defined]
@@ -83,7 +88,7 @@ class _Chosen:
     delete: gr.Button
 
 
-def _create_chosen(engine: Engine, access: Access, picker: gr.Dropdown, timer: gr.Timer) -> _Chosen:
+def _create_chosen(engine: Engine, access: Access, picker: gr.Dropdown, pulse: Pulse) -> _Chosen:
     """The chosen run: what can be done with it, notes, samples, files, card, Hub."""
     seen = gr.State({})
     with gr.Row(elem_classes="sd-actions sd-run-actions"):
@@ -105,7 +110,7 @@ def _create_chosen(engine: Engine, access: Access, picker: gr.Dropdown, timer: g
         diff = html_block(elem_id="runs-diff")
     _create_publishing(engine, access, picker)
     outputs = [compare, shown, resume, clone, delete, status, best, pictures, details, other, note, seen]
-    gr.on([timer.tick, picker.change], friendly(watch_chosen, engine), [picker, seen], outputs, **silent())
+    gr.on([pulse.news("history"), picker.change], friendly(watch_chosen, engine), [picker, seen], outputs, **silent())
     gr.on([picker.change, other.change], friendly(show_differences, engine), [picker, other], diff, **silent())
     gr.on([note.blur, note.submit], friendly(keep_note, engine), [picker, note], None, **quick())
     resume.click(friendly(resume_run, engine), picker, None, **quick())

@@ -11,6 +11,7 @@ from sdplay.errors import TemplateError
 from sdplay.prompt_rows import PromptRow, parse_row, to_lines
 from sdplay.ui.errors import friendly
 from sdplay.ui.html import html_block, only_news
+from sdplay.ui.pulse import Pulse
 from sdplay.ui.tabs.events import quick, silent
 from sdplay.ui.views.prompt_table import style_grid
 
@@ -18,7 +19,7 @@ PLAIN = "{token} {class}"
 CLOSED = ""
 
 
-def create_styles(engine: Engine, base: gr.Dropdown, sample: gr.Textbox, timer: gr.Timer) -> None:
+def create_styles(engine: Engine, base: gr.Dropdown, sample: gr.Textbox, pulse: Pulse) -> None:
     """The accordion; its pictures are drawn when it is first opened."""
     with gr.Accordion("Styles", open=False, elem_id="prompts-styles") as opened:
         gr.Markdown("Drawn by the base you chose. Press one to add it as a sample prompt.", elem_classes="sd-why")
@@ -26,7 +27,13 @@ def create_styles(engine: Engine, base: gr.Dropdown, sample: gr.Textbox, timer: 
     seen, is_open = gr.State({}), gr.State(False)
     opened.expand(lambda: True, None, is_open, **silent())
     opened.collapse(lambda: False, None, is_open, **silent())
-    gr.on([timer.tick, base.change], friendly(watch_styles, engine), [is_open, base, seen], [shown, seen], **silent())
+    gr.on(
+        [pulse.news("prompts"), is_open.change, base.change],
+        friendly(watch_styles, engine),
+        [is_open, base, seen],
+        [shown, seen],
+        **silent(),
+    )
     shown.select(friendly(add_style, engine), sample, sample, **quick())
 
 

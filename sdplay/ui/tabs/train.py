@@ -20,6 +20,7 @@ from sdplay.ui.access import Access
 from sdplay.ui.errors import friendly
 from sdplay.ui.forms import Control, Form, controls_of_any, explain
 from sdplay.ui.html import html_block
+from sdplay.ui.pulse import Pulse
 from sdplay.ui.tabs.before import create_before, wire_before
 from sdplay.ui.tabs.events import live, quick, silent
 from sdplay.ui.tabs.live import Watch, create_watch, run_picker
@@ -55,7 +56,7 @@ class TrainTab:
 
 
 def create_train_tab(
-    engine: Engine, access: Access, dataset: gr.Dropdown, prompts: PromptsTab, base: gr.Dropdown, timer: gr.Timer
+    engine: Engine, access: Access, dataset: gr.Dropdown, prompts: PromptsTab, base: gr.Dropdown, pulse: Pulse
 ) -> TrainTab:
     """Everything under "Train"."""
     with gr.Row(equal_height=False):
@@ -64,12 +65,12 @@ def create_train_tab(
             before = create_before()
             start = gr.Button("Start training", variant="primary", size="lg", elem_id="train-start")
         with gr.Column(scale=7, min_width=300):
-            watch = create_watch(engine, timer)
+            watch = create_watch(engine, pulse)
 
     inputs = [dataset, base, *prompts.words, preset, name, *form.inputs]
     start.click(friendly(start_run, engine, access, tuple(form.controls)), inputs, watch.run, **{**quick(), "trigger_mode": "once"})
     settings = [dataset, base, *prompts.words, preset, *form.inputs]
-    wire_before(engine, before, functools.partial(training_values, access, tuple(form.controls)), settings, timer)
+    wire_before(engine, before, functools.partial(training_values, access, tuple(form.controls)), settings, pulse)
     return TrainTab(preset, name, form, watch)
 
 
