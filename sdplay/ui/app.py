@@ -37,7 +37,7 @@ from sdplay.ui.tabs import runs as runs_tab
 from sdplay.ui.tabs import tour as tour_strip
 from sdplay.ui.tabs import train as train_tab
 from sdplay.ui.tabs.clone import clone_settings
-from sdplay.ui.tabs.events import quick, silent
+from sdplay.ui.tabs.events import newest_counts, quick, silent
 from sdplay.ui.theme import head, theme
 from sdplay.ui.views.run import run_bar
 from sdplay.ui.views.text import esc
@@ -126,7 +126,7 @@ def serve(
 
 
 def one_repeats(blocks: gr.Blocks) -> None:
-    """Let at most one handler of an event have the mode "always_last"; the others become "multiple".
+    """Let at most one handler of an event have the mode "always_last"; the others become "multiple", and only their newest answer counts.
 
     When such a handler ends and has missed something, Gradio 6.31 sends out the whole event again, not that handler alone. Two of them
     that overlap once then wake each other for ever.
@@ -139,6 +139,7 @@ def one_repeats(blocks: gr.Blocks) -> None:
             repeating |= set(handler.targets)
         else:
             handler.trigger_mode = "multiple"
+            handler.fn = newest_counts(handler.fn, len(handler.outputs)) if handler.fn else None
 
 
 def _create_bar(engine: Engine, access: Access, pulse: Pulse) -> tuple[gr.Button, gr.State]:

@@ -190,7 +190,7 @@ def test_nothing_is_fetched_from_elsewhere(visitors) -> None:  # noqa: ANN001
 def test_before_start_the_page_says_what_a_run_writes_needs_and_takes(visit: Visit) -> None:
     take_style_sample(visit)
     visit.tab("train")
-    visit.fill("train-steps", "8")
+    visit.fill("train-steps", "12")
     visit.page.click("#train-before-box > button")
     visit.wait_for_text("#train-before", "Writes")
     visit.wait_for_text("#train-before", "It fits")

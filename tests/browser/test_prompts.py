@@ -121,7 +121,7 @@ def test_a_preset_brings_its_prompts_unless_they_were_edited(visit: Visit) -> No
     visit.fill("prompts-sample", "my own prompt")
 
     visit.tab("train")
-    visit.page.locator("#train-preset label").filter(has_text="Style").click()
+    visit.page.click("#train-preset [data-testid='Style-radio-label']")
     visit.page.wait_for_timeout(1500)
 
     visit.tab("prompts")
@@ -140,6 +140,7 @@ def test_three_caption_styles_are_one_click_and_end_in_a_comparison(visit: Visit
 
     visit.page.wait_for_selector("#prompts-experiment button[data-action=select]")
     visit.page.click("#prompts-experiment button[data-action=select]")
+    visit.wait_for_text("#compare-grid thead th", "captions-detailed")
     visit.wait_for_text("#compare-progress", "Done")
     heads = visit.page.locator("#compare-grid thead th").all_inner_texts()
     assert heads[0].startswith("base")

@@ -15,7 +15,7 @@ from tests.browser.test_page import start_run
 pytestmark = pytest.mark.browser
 
 
-def finish_run(visit: Visit, name: str, steps: int = 4) -> None:
+def finish_run(visit: Visit, name: str, steps: int = 12) -> None:
     start_run(visit, steps=steps, name=name)
     visit.wait_for_text("#train-status", "finished")
 
@@ -62,7 +62,7 @@ def test_a_finished_run_goes_on_and_says_what_happens_to_the_rate(visit: Visit) 
     visit.fill("train-more", "3")
     visit.page.click("#train-continue")
 
-    visit.wait_for_text("#train-status", "step 7 of 7")
+    visit.wait_for_text("#train-status", "step 15 of 15")
     visit.wait_for_text("#train-status", "finished")
     assert visit.page.locator("#train-charts svg").count() == 2
     assert visit.complaints == []
@@ -79,7 +79,7 @@ def test_cloned_settings_fill_the_form_also_after_it_was_changed(visit: Visit) -
     visit.page.click("#runs-clone")
 
     visit.page.wait_for_selector("#tab-train", state="visible")
-    visit.page.wait_for_function("document.querySelector('#train-steps input').value === '4'")
+    visit.page.wait_for_function("document.querySelector('#train-steps input').value === '12'")
     assert visit.value("train-name") == "cloned again"
     visit.tab("prompts")
     assert visit.value("prompts-token") == "fxemoji"
@@ -111,8 +111,9 @@ def test_a_failure_shows_cause_fix_and_a_report_to_copy(visit: Visit) -> None:
     visit.tab("train")
     visit.page.locator("#train-base input").fill("/no/such/base")
     visit.page.locator("#train-base input").press("Enter")
+    visit.tab("dataset")
 
-    start_run(visit, steps=3, name="fails")
+    start_run(visit, steps=12, name="fails")
 
     visit.wait_for_text("#train-status", "What happened")
     visit.wait_for_text("#train-status", "What to do")

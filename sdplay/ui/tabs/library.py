@@ -117,7 +117,7 @@ def watch_library(engine: Engine, query: str, *given: Any) -> list[Any]:  # noqa
     return only_news(seen, marks, updates)
 
 
-def put_into_mix(*chosen: Any, event: gr.EventData) -> list[Any]:  # noqa: ANN401  what the slots hold
+def put_into_mix(event: gr.EventData, *chosen: Any) -> list[Any]:  # noqa: ANN401  what the slots hold
     """Into the first free slot, unless it is there already."""
     column = str(event.id)
     if column in chosen:

@@ -52,16 +52,15 @@ def outcome_table(before: Estimate | None, after: Estimate | None) -> str:
     """What a run took, beside what it was estimated to take; nothing before its end."""
     if after is None:
         return ""
-    told = _facts(before) if before else {}
+    columns = {"Estimate": _facts(before)} if before else {}
+    columns["Outcome"] = _facts(after)
     rows = "".join(
-        f'<tr><th scope="row">{esc(name)}</th><td>{esc(told.get(name, ""))}</td><td>{esc(text)}</td></tr>'
-        for name, text in _facts(after).items()
+        f'<tr><th scope="row">{esc(name)}</th>{"".join(f"<td>{esc(facts[name])}</td>" for facts in columns.values())}</tr>'
+        for name, text in columns["Outcome"].items()
         if text
     )
-    return (
-        '<div class="sd-scroll"><table class="sd-table"><thead><tr><th scope="col">What it took</th>'
-        f'<th scope="col">{"Estimate" if told else ""}</th><th scope="col">Outcome</th></tr></thead><tbody>{rows}</tbody></table></div>'
-    )
+    heads = "".join(f'<th scope="col">{head}</th>' for head in ("What it took", *columns))
+    return f'<div class="sd-scroll"><table class="sd-table"><thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table></div>'
 
 
 def _facts(estimate: Estimate) -> dict[str, str]:
