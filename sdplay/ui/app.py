@@ -163,6 +163,7 @@ def _create_tabs(engine: Engine, access: Access, pulse: Pulse) -> Page:
         info="mini is built in and draws 64 px icons. Or any Hub id, folder in diffusers layout, or .safetensors checkpoint.",
     )  # fmt: skip
     tour = tour_strip.create_tour()
+    learned = learn_tab.create_memory()
     with gr.Tabs(elem_id="tabs", overflow_behavior="wrap") as tabs:
         with gr.Tab("1 Dataset", id="dataset", elem_id="tab-dataset"):
             dataset = dataset_tab.create_dataset_tab(engine, access, base)
@@ -181,7 +182,7 @@ def _create_tabs(engine: Engine, access: Access, pulse: Pulse) -> Page:
         with gr.Tab("Draw", id="draw", elem_id="tab-draw") as drawing:
             draw = draw_tab.create_draw_tab(engine, access)
         with gr.Tab("Learn", id="learn", elem_id="tab-learn"):
-            learn = learn_tab.create_learn_tab(engine, pulse)
+            learn = learn_tab.create_learn_tab(engine, pulse, learned)
     drawing.select(lambda: gr.update(choices=compare_tab.column_choices(engine)), None, draw.adapters, **silent())
     opened.select(lambda: gr.update(choices=compare_tab.column_choices(engine)), None, compare.adder, **silent())
     return Page(tabs, dataset, prompts, train, compare, runs, library, learn, tour, draw, base)

@@ -36,9 +36,9 @@ def wire_learning(engine: Engine, access: Access, page: Page) -> None:
     start = friendly(start_captions, engine, access, tuple(train.form.controls))
     prompts.captions.click(start, taken, None, **{**quick(), "trigger_mode": "once"})
     opened = [page.compare.shown, page.tabs]
+    learn.panel.select(mark_finished, [learn.learned, learn.opened], [learn.learned, learn.lessons], **silent())  # before it is left
     for panel in (prompts.panel, learn.panel):
         panel.select(friendly(open_comparison, engine), None, opened, **quick())
-    learn.panel.select(mark_finished, [learn.learned, learn.opened], [learn.learned, learn.lessons], **silent())
     judged = page.compare.judged
     judged.change(friendly(mark_judged, engine), [judged, learn.learned, learn.opened], [learn.learned, learn.lessons], **silent())
     wire_tour(engine, page.tour, learn, page.tabs)

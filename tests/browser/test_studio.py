@@ -10,7 +10,7 @@ import pytest
 from gradio_client import Client
 
 from tests.browser.conftest import Visit
-from tests.browser.test_page import start_run
+from tests.browser.test_page import start_run, take_style_sample
 
 pytestmark = pytest.mark.browser
 
@@ -108,19 +108,22 @@ def test_a_deleted_run_comes_back_with_undo_and_notes_and_stars_stay(visit: Visi
 
 
 def test_a_failure_shows_cause_fix_and_a_report_to_copy(visit: Visit) -> None:
+    take_style_sample(visit)
     visit.tab("train")
-    visit.page.locator("#train-base input").fill("/no/such/base")
-    visit.page.locator("#train-base input").press("Enter")
-    visit.tab("dataset")
-
-    start_run(visit, steps=12, name="fails")
+    visit.fill("train-steps", "12")
+    visit.page.click("#train-expert > button")
+    choice = visit.page.locator("#train-zero_terminal_snr input")
+    choice.fill("on")  # which this base, predicting noise, cannot learn with
+    choice.press("Enter")
+    visit.page.click("#train-start")
 
     visit.wait_for_text("#train-status", "What happened")
+    visit.wait_for_text("#train-status", "predicts v")
     visit.wait_for_text("#train-status", "What to do")
     visit.page.wait_for_selector("#train-report textarea")
     report = visit.page.locator("#train-report textarea").input_value()
     assert "sdplay run" in report
-    assert "/no/such" not in report
+    assert "/tiny-base" not in report
     assert "Traceback" not in visit.page.inner_text("#train-status")
 
 

@@ -34,11 +34,15 @@ class LearnTab:
     panel: gr.HTML
 
 
-def create_learn_tab(engine: Engine, pulse: Pulse) -> LearnTab:
+def create_memory() -> gr.BrowserState:
+    """Outside of all tabs: what lies in a tab that was not opened yet neither reads nor writes what the browser keeps."""
+    return gr.BrowserState({}, storage_key=LEARNED_KEY, secret=LEARNED_SECRET)
+
+
+def create_learn_tab(engine: Engine, pulse: Pulse, learned: gr.BrowserState) -> LearnTab:
     """Everything under "Learn"."""
     lessons = load_lessons()
     first = next(iter(lessons.values()))
-    learned = gr.BrowserState({}, storage_key=LEARNED_KEY, secret=LEARNED_SECRET)
     opened = gr.State(first.id)
     with gr.Row(equal_height=False):
         with gr.Column(scale=3, min_width=280):

@@ -1,0 +1,94 @@
+"""What a page asks for, and when: nothing at rest, and no handler that wakes another for ever."""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections import Counter
+from pathlib import Path
+
+import gradio as gr
+import pytest
+from fastapi import FastAPI
+from starlette.testclient import TestClient
+
+from sdplay.engine import Engine
+from sdplay.events import Submitted
+from sdplay.runs import RunLog
+from sdplay.ui import app, pulse
+from sdplay.ui.tabs.events import newest_counts
+from tests.test_history import finished_run
+
+
+def test_the_fingerprint_changes_with_a_run_a_file_and_a_forecast_and_with_nothing_else(engine: Engine) -> None:
+    told = [pulse.fingerprint(engine)]
+    run = finished_run(engine.workspace.runs, "first")
+    told.append(pulse.fingerprint(engine))
+    RunLog(run).append(Submitted(steps=3))
+    told.append(pulse.fingerprint(engine))
+    engine.workspace.adapters.mkdir(parents=True, exist_ok=True)
+    (engine.workspace.adapters / "brought.safetensors").write_bytes(b"")
+    told.append(pulse.fingerprint(engine))
+    engine.forecasts.changes += 1
+    told.append(pulse.fingerprint(engine))
+
+    assert len(set(told)) == len(told)
+    assert pulse.fingerprint(engine) == told[-1]
+
+
+@pytest.mark.parametrize(("allowed", "status"), [(True, 200), (False, 401)])
+def test_the_answer_is_for_visitors_and_short(engine: Engine, allowed: bool, status: int) -> None:
+    server = FastAPI()
+    pulse.add_pulse_route(server, engine, lambda request: allowed)
+
+    answer = TestClient(server).get(pulse.ROUTE)
+
+    assert answer.status_code == status
+    assert not allowed or re.fullmatch("[0-9a-f]{16}", answer.text)
+
+
+def test_at_most_one_handler_of_an_event_repeats_itself(engine: Engine) -> None:
+    """Two of them that overlap would send the event out again for ever: Gradio repeats events, not handlers."""
+    page = app.build(engine)
+
+    repeating = Counter(target for handler in page.fns.values() if handler.trigger_mode == "always_last" for target in handler.targets)
+
+    assert repeating
+    assert max(repeating.values()) == 1
+
+
+def test_every_part_of_the_page_has_a_tab_and_an_event_in_the_script(engine: Engine) -> None:
+    page = app.build(engine)
+    ids = {block.elem_id for block in page.blocks.values()}
+    events = {name for handler in page.fns.values() for _, name in handler.targets}
+
+    assert {tab for tab in pulse.TABS.values() if tab} <= ids
+    assert set(pulse.TABS) <= events
+
+
+def test_an_answer_that_was_overtaken_is_dropped() -> None:
+    begun, go_on = threading.Event(), threading.Event()
+    told: dict[str, object] = {}
+
+    def handler(text: str) -> str:
+        if text == "old":
+            begun.set()
+            go_on.wait(10)
+        return text
+
+    answer = newest_counts(handler, 1)
+    slow = threading.Thread(target=lambda: told.update(old=answer("old")))
+    slow.start()
+    begun.wait(10)
+    told["new"] = answer("new")
+    go_on.set()
+    slow.join()
+
+    assert told == {"old": gr.skip(), "new": "new"}
+    assert answer("later") == "later"
+
+
+def test_nothing_on_the_page_asks_by_a_timer_while_it_is_at_rest() -> None:
+    sources = {path.name: path.read_text() for path in Path(app.__file__).parent.rglob("*.py")}
+
+    assert [name for name, text in sources.items() if "gr.Timer(" in text.replace("gr.Timer(1, active=False)", "")] == []
