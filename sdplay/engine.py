@@ -148,6 +148,10 @@ class Engine:
         self._worker.train(run, steps)
         self.history.look_again()
 
+    def train_next(self, run_id: str) -> None:
+        """Let a waiting run go before the others that wait. Raises RunError."""
+        self._worker.put_first(self.run(run_id).id)
+
     def stop(self, run_id: str) -> None:
         """Ask a run to stop at its next step and keep what it has, whichever process trains it. Raises RunError."""
         run = self.run(run_id)

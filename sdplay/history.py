@@ -123,8 +123,8 @@ class History:
         return [row for row in self.rows() if row.matches(query) and (row.star or not starred)]
 
     def active(self) -> list[RunSummary]:
-        """The runs that train or wait, the oldest first."""
-        return [row for row in reversed(self.rows()) if not row.ended]
+        """The runs that train or wait: first the one that trains, then the oldest."""
+        return sorted((row for row in reversed(self.rows()) if not row.ended), key=lambda row: row.status == "queued")
 
     # ---- one run
 

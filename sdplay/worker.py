@@ -110,6 +110,15 @@ class Worker:
             self._runs.append(run)
         self._wake()
 
+    def put_first(self, run_id: str) -> None:
+        """Of the runs that wait, train this one first. Raises RunError for one that does not wait."""
+        with self._wakeup:
+            run = next((run for run in self._runs if run.id == run_id), None)
+            if run is None:
+                raise RunError(f"Run {run_id} does not wait for its turn.", "Only a waiting run can be put first.")
+            self._runs.remove(run)
+            self._runs.appendleft(run)
+
     def draw(self, base_model: str, do: Callable[[Parts, Family], Result], *, weights: FrozenWeights = "auto") -> Future[Result]:
         """Queue a drawing. Its outcome is `do`'s result or an SdplayError.
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import time
 from pathlib import Path
 
 import pytest
@@ -24,6 +26,11 @@ def values(engine: Engine, base: Path, pictures: Path, **changes: object) -> dic
 
 def weights(engine: Engine, run_id: str) -> dict[str, torch.Tensor]:
     return load_file(engine.run(run_id).folder / "out" / f"{run_id}.safetensors")
+
+
+def started_at(engine: Engine, run_id: str) -> float:
+    events = map(json.loads, (engine.run(run_id).folder / "events.jsonl").read_text().splitlines())
+    return next(event["time"] for event in events if event["event"] == "started")
 
 
 def test_with_a_constant_rate_going_on_is_what_a_longer_run_would_have_been(engine: Engine, tiny_base: Path, pictures: Path) -> None:
@@ -88,3 +95,20 @@ def test_a_schedule_that_had_come_down_is_said_to_come_down_again() -> None:
 def test_no_more_steps_or_too_many_get_a_sentence(done: int, more: int) -> None:
     with pytest.raises(ConfigError):
         checked_total(done, more)
+
+
+def test_a_waiting_run_can_be_put_before_the_others(engine: Engine, tiny_base: Path, pictures: Path) -> None:
+    settings = values(engine, tiny_base, pictures, steps=2, sample_prompts=[])
+    running = engine.submit({**settings, "steps": 5000}, name="running")
+    second, third = (engine.submit(settings, name=name) for name in ("second", "third"))
+    while engine.state(engine.run(running)).status != "running":
+        time.sleep(0.02)
+
+    engine.train_next(third)
+    with pytest.raises(RunError, match="does not wait"):
+        engine.train_next(running)
+    assert engine.history.active()[0].id == running
+    engine.stop(running)
+
+    assert [engine.wait(run_id).status for run_id in (second, third)] == ["finished", "finished"]
+    assert started_at(engine, third) < started_at(engine, second)

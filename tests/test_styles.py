@@ -12,6 +12,7 @@ from sdplay.hub import MINI
 from sdplay.styles import Style, key_of, load_styles
 from sdplay.templates import check
 from sdplay.ui.files import find_file
+from sdplay.ui.views.prompt_table import style_grid
 from sdplay.workspace import PRESETS
 
 SHIPPED = load_styles([PRESETS / "styles"])
@@ -82,3 +83,15 @@ def test_new_weights_under_an_old_name_throw_the_old_pictures_away(engine: Engin
     engine.in_worker(base, partial(_draw_one, style=style, folder=folder)).result()
 
     assert engine.styles.drawn(base) == {style.id}
+
+
+def test_styles_are_found_by_words_of_their_names_and_prompts(engine: Engine) -> None:
+    styles = engine.styles.suited("mini")
+    wanted = styles[1]
+
+    found = style_grid(styles, (), "mini", busy=False, query=f"{wanted.title.upper()} {wanted.prompt.split()[-1]}")
+    nothing = style_grid(styles, (), "mini", busy=False, query="no such style")
+
+    assert f'data-id="{wanted.id}"' in found
+    assert found.count("<button") < len(styles)
+    assert "None of" in nothing

@@ -40,6 +40,7 @@ class Watch:
 class _Buttons:
     sample: gr.Button
     save: gr.Button
+    first: gr.Button
     stop: gr.Button
     resume: gr.Button
     compare: gr.Button
@@ -63,11 +64,12 @@ def create_watch(engine: Engine, pulse: Pulse) -> Watch:
     samples = sample_block(elem_id="train-samples")
     charts = html_block(elem_id="train-charts")
 
-    acting = [buttons.sample, buttons.save, buttons.stop, buttons.resume, buttons.compare, buttons.clone, buttons.go_on]
+    acting = [buttons.sample, buttons.save, buttons.first, buttons.stop, buttons.resume, buttons.compare, buttons.clone, buttons.go_on]
     outputs = [status, *acting, onward, report, advice, samples, charts, seen]
     gr.on([pulse.news("train"), run.change, buttons.more.change], friendly(watch, engine), [run, buttons.more, seen], outputs, **silent())
     buttons.sample.click(friendly(ask, engine, "sample"), run, None, **quick())
     buttons.save.click(friendly(ask, engine, "save"), run, None, **quick())
+    buttons.first.click(friendly(train_next, engine), run, None, **quick())
     buttons.stop.click(friendly(stop_run, engine), run, None, **quick())
     buttons.resume.click(friendly(resume_run, engine), run, None, **quick())
     buttons.go_on.click(friendly(continue_run, engine), [run, buttons.more], None, **quick())
@@ -81,6 +83,7 @@ def _create_buttons() -> _Buttons:
     with gr.Row(elem_classes="sd-actions sd-run-actions"):
         sample = button("Sample now", "sample-now")
         save = button("Save now", "save-now")
+        first = button("Train this next", "first")
         stop = button("Stop and keep", "stop", "stop")
         resume = button("Resume", "resume")
         clone = button("Clone settings", "clone")
@@ -88,7 +91,7 @@ def _create_buttons() -> _Buttons:
     with gr.Row(elem_classes="sd-actions sd-beside"):
         more = gr.Number(MORE_STEPS, label="More steps", precision=0, minimum=1, min_width=110, elem_id="train-more", interactive=True)
         go_on = button("Continue longer", "continue")
-    return _Buttons(sample, save, stop, resume, compare, clone, more, go_on)
+    return _Buttons(sample, save, first, stop, resume, compare, clone, more, go_on)
 
 
 def watch(engine: Engine, run_id: str | None, more: float | None, seen: Mapping[str, str]) -> list[Any]:
@@ -103,6 +106,7 @@ def watch(engine: Engine, run_id: str | None, more: float | None, seen: Mapping[
     can = {
         "sample": goes and bool(row.settings.get("sample_prompts")),
         "save": goes,
+        "first": state.status == "queued" and len(engine.history.active()) > 1,
         "stop": goes,
         "resume": state.status in ENDED_EARLY,
         "compare": bool(state.checkpoints),
@@ -181,6 +185,12 @@ def stop_run(engine: Engine, run_id: str | None) -> None:
     engine.stop(chosen_run(run_id))
 
 
+def train_next(engine: Engine, run_id: str | None) -> None:
+    """Put the chosen run before the others that wait."""
+    engine.train_next(chosen_run(run_id))
+    gr.Info("It trains as soon as the running one has ended.", duration=4)
+
+
 def resume_run(engine: Engine, run_id: str | None) -> None:
     """Let the chosen run go on from its newest checkpoint."""
     engine.resume(chosen_run(run_id))
@@ -209,6 +219,6 @@ def _able(able: bool) -> Any:  # noqa: ANN401  makes an update of Gradio's
 
 
 def _nothing() -> dict[str, Any]:
-    off = {name: _able(False) for name in ("sample", "save", "stop", "resume", "compare", "clone", "go_on")}
+    off = {name: _able(False) for name in ("sample", "save", "first", "stop", "resume", "compare", "clone", "go_on")}
     empty = dict.fromkeys(("advice", "samples", "charts"), str)
     return {"status": no_run, **off, "onward": str, "report": lambda: gr.update(value="", visible=False), **empty}

@@ -23,29 +23,30 @@ def create_styles(engine: Engine, base: gr.Dropdown, sample: gr.Textbox, pulse: 
     """The accordion; its pictures are drawn when it is first opened."""
     with gr.Accordion("Styles", open=False, elem_id="prompts-styles") as opened:
         gr.Markdown("Drawn by the base you chose. Press one to add it as a sample prompt.", elem_classes="sd-why")
+        query = gr.Textbox("", label="Search styles", placeholder="ink, night", elem_id="prompts-style-search", interactive=True)
         shown = html_block(elem_id="prompts-style-grid")
     seen, is_open = gr.State({}), gr.State(False)
     opened.expand(lambda: True, None, is_open, **silent())
     opened.collapse(lambda: False, None, is_open, **silent())
     gr.on(
-        [pulse.news("prompts"), is_open.change, base.change],
+        [pulse.news("prompts"), is_open.change, base.change, query.change],
         friendly(watch_styles, engine),
-        [is_open, base, seen],
+        [is_open, base, query, seen],
         [shown, seen],
         **silent(),
     )
     shown.select(friendly(add_style, engine), sample, sample, **quick())
 
 
-def watch_styles(engine: Engine, is_open: bool, base_model: str, seen: dict[str, str]) -> list[Any]:
+def watch_styles(engine: Engine, is_open: bool, base_model: str, query: str, seen: dict[str, str]) -> list[Any]:
     """The grid as it is now, while it is open; what is missing is drawn."""
     if not is_open:
         return [gr.skip(), gr.skip()]
     if engine.has_base(base_model):
         engine.styles.draw_missing(base_model)
     drawn, busy = engine.styles.drawn(base_model), engine.styles.busy(base_model)
-    grid = {"grid": lambda: style_grid(engine.styles.suited(base_model), drawn, base_model, busy=busy)}
-    return only_news(seen, {"grid": (base_model, sorted(drawn), busy)}, grid)
+    grid = {"grid": lambda: style_grid(engine.styles.suited(base_model), drawn, base_model, busy=busy, query=query)}
+    return only_news(seen, {"grid": (base_model, sorted(drawn), busy, query)}, grid)
 
 
 def add_style(engine: Engine, sample: str, event: gr.EventData) -> str:

@@ -97,11 +97,15 @@ def rows_of(text: str) -> list[PromptRow]:
         raise TemplateError("The table could not be read.", "Reload the page.") from error
 
 
-def style_grid(styles: Sequence[Style], drawn: Collection[str], base_model: str, *, busy: bool) -> str:
-    """A card for each style; those without a picture say that it is on its way."""
+def style_grid(styles: Sequence[Style], drawn: Collection[str], base_model: str, *, busy: bool, query: str = "") -> str:
+    """A card for each style that has all words of the query in its name or prompt; without a picture it says that one is on its way."""
     if not styles:
         return empty("No styles for this base", "Put a YAML file into the styles folder of the workspace.")
-    cards = "".join(_style(style, style.id in drawn, key_of(base_model), busy=busy) for style in styles)
+    words = query.lower().split()
+    found = [style for style in styles if all(word in f"{style.title} {style.prompt}".lower() for word in words)]
+    if not found:
+        return empty(f"None of {len(styles)} styles is called so", "Take a word of their names or prompts.")
+    cards = "".join(_style(style, style.id in drawn, key_of(base_model), busy=busy) for style in found)
     return f'<div class="sd-styles">{cards}</div>'
 
 
