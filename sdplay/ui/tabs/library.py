@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -56,7 +56,7 @@ def create_library_tab(engine: Engine, access: Access, pulse: Pulse) -> LibraryT
             tab, slots = _create_mix(engine, access)
     chosen = [slot for slot, _ in slots]
     outputs = [grid, *chosen, seen]
-    gr.on([pulse.news("models"), query.change], friendly(watch_library, engine), [query, *chosen, seen], outputs, **silent())
+    gr.on([pulse.news("models"), query.change], friendly(watch_library, engine), [query, seen], outputs, **silent())
     grid.mix(friendly(put_into_mix), chosen, chosen, **quick())  # type: ignore[attr-defined]
     grid.remove(friendly(remove_adapter, engine), None, None, **quick())  # type: ignore[attr-defined]
     upload.upload(friendly(add_file, engine), [upload, *chosen], [upload, *chosen], **quick())
@@ -104,16 +104,15 @@ def _create_mix(engine: Engine, access: Access) -> tuple[LibraryTab, Slots]:
     return LibraryTab(column, base, compare), slots
 
 
-def watch_library(engine: Engine, query: str, *given: Any) -> list[Any]:  # noqa: ANN401  what the slots hold, and what was seen
+def watch_library(engine: Engine, query: str, seen: Mapping[str, str]) -> list[Any]:
     """What has changed about the library since the last look. A choice that is gone stays until it is changed."""
-    chosen, seen = given[:-1], given[-1]
     every = engine.library.entries(engine.history.rows())
     shown = [entry for entry in every if entry.matches(query or "")]
     choices = [("none", ""), *((entry.title, entry.column) for entry in every if not entry.facts.problem)]
     grid = views.library_grid(shown[:MOST_SHOWN], len(every))
     marks: dict[str, object] = {"grid": grid, **{f"slot{number}": choices for number in range(SLOTS)}}
     updates: dict[str, Any] = {"grid": lambda: grid}
-    updates |= {f"slot{number}": _choices(choices, chosen[number]) for number in range(SLOTS)}
+    updates |= {f"slot{number}": lambda: gr.update(choices=list(choices)) for number in range(SLOTS)}
     return only_news(seen, marks, updates)
 
 
@@ -177,10 +176,6 @@ def remove_adapter(engine: Engine, event: gr.EventData) -> None:
 def _placed(column: str, chosen: Sequence[Any]) -> list[Any]:
     free = next((index for index, what in enumerate(chosen) if not what), None)
     return [gr.update(value=column) if index == free else gr.skip() for index in range(SLOTS)]
-
-
-def _choices(choices: Sequence[tuple[str, str]], value: object) -> Any:  # noqa: ANN401  makes an update of Gradio's
-    return lambda: gr.update(choices=list(choices), value=value)
 
 
 def _needed(text: str, what: str) -> str:

@@ -147,11 +147,13 @@ def watch_runs(engine: Engine, run_id: str | None, query: str, starred: bool, li
     ids = [row.id for row in every]
     chosen = run_id if run_id in ids else next(iter(ids), None)
     listed = [(row.id, row.status, row.step, row.star, row.note, row.picture, row.num_bytes) for row in shown]
+    choices = [(short_name(value), value) for value in ids]
     updates = {
         "disk": lambda: views.disk_line(every, trash),
         "table": lambda: views.run_list(shown, len(rows) or len(every), chosen or ""),
         "trash": lambda: views.trash_list(trash),
-        "picker": lambda: gr.update(choices=[(short_name(value), value) for value in ids], value=chosen),
+        # A choice made meanwhile stays.
+        "picker": lambda: gr.update(choices=choices) if run_id == chosen else gr.update(choices=choices, value=chosen),
     }
     marks = {"disk": (sum(row.num_bytes for row in every), len(every), trash), "table": (listed, len(rows), chosen), "trash": trash}
     return only_news(seen, {**marks, "picker": (ids, chosen)}, updates)
