@@ -79,10 +79,9 @@ def create_dataset_tab(engine: Engine, access: Access, base: gr.Dropdown) -> Dat
             grid = card_grid(elem_id="dataset-grid")
         with gr.Column(scale=4, min_width=280, elem_id="dataset-health"):
             findings = report_block(NO_DATASET, elem_id="dataset-report")
+            onward = gr.Button("Continue to training", variant="primary", elem_id="dataset-onward", interactive=False)
             skipped = html_block(elem_id="dataset-skipped")
             links = html_block(elem_id="dataset-links")
-    with gr.Row(elem_classes="sd-actions"):
-        onward = gr.Button("Continue to training", variant="primary", elem_id="dataset-onward", interactive=False)
     return DatasetTab(picker, samples, idea, onward, intake, outcome, tools, grid, findings, skipped, links, undo, redo)
 
 

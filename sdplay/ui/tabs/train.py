@@ -61,9 +61,8 @@ def create_train_tab(
     """Everything under "Train"."""
     with gr.Row(equal_height=False):
         with gr.Column(scale=5, min_width=300):
-            preset, name, form = _create_form(base, prompts, dataset, engine)
+            preset, name, start, form = _create_form(base, prompts, dataset, engine)
             before = create_before()
-            start = gr.Button("Start training", variant="primary", size="lg", elem_id="train-start")
         with gr.Column(scale=7, min_width=300):
             watch = create_watch(engine, pulse)
 
@@ -74,13 +73,17 @@ def create_train_tab(
     return TrainTab(preset, name, form, watch)
 
 
-def _create_form(base: gr.Dropdown, prompts: PromptsTab, dataset: gr.Dropdown, engine: Engine) -> tuple[gr.Radio, gr.Textbox, Form]:
+def _create_form(
+    base: gr.Dropdown, prompts: PromptsTab, dataset: gr.Dropdown, engine: Engine
+) -> tuple[gr.Radio, gr.Textbox, gr.Button, Form]:
+    """Preset, name, start, settings. A preset is enough to start with, so the button comes before the settings."""
     presets = load_training_presets()
     choices = [(preset.title, name) for name, preset in presets.items()]
     choices.insert(1, (training_preset(AUTO).title, AUTO))
     summary = html_block(elem_id="train-summary")
     preset = gr.Radio(choices, value=FIRST_PRESET, label="Preset", elem_id="train-preset")
     why = html_block(preset_note(FIRST_PRESET, base.value), elem_id="train-why")
+    start = gr.Button("Start training", variant="primary", size="lg", elem_id="train-start")
     base.render()
     name = gr.Textbox("", label="Name of the run", placeholder="gnome, first try", elem_id="train-name", max_length=40)
     field = CONFIGS[DEFAULT_METHOD].model_fields["method"]
@@ -108,7 +111,7 @@ def _create_form(base: gr.Dropdown, prompts: PromptsTab, dataset: gr.Dropdown, e
     gr.on([control.change for control in rates], effective_rate, rates, rate, **live())
     facts: list[Control] = [dataset, prompts.token, prompts.class_word, prompts.train]
     gr.on([control.change for control in facts], friendly(summarise, engine), facts, summary, **live())
-    return preset, name, form
+    return preset, name, start, form
 
 
 def apply_preset(names: Sequence[str], preset: str) -> list[object]:
