@@ -205,3 +205,17 @@ def test_before_start_the_page_says_what_a_run_writes_needs_and_takes(visit: Vis
     visit.tab("runs")
     visit.wait_for_text("#runs-details", "What it took")
     assert visit.complaints == []
+
+
+def test_tell_me_chooses_by_the_pictures_and_says_why(visit: Visit) -> None:
+    visit.tab("train")
+    visit.page.click("#train-preset [data-testid='Tell me-radio-label']")
+    visit.wait_for_text("#train-why", "data set")  # none is open yet
+    visit.tab("dataset")
+    take_style_sample(visit)
+    visit.tab("train")
+    visit.page.click("#train-preset [data-testid='Tell me-radio-label']")
+
+    visit.page.wait_for_selector("#train-why dl.sd-advice dt")
+    assert visit.page.locator("#train-why dt").count() >= 4
+    assert all(reason.strip() for reason in visit.page.locator("#train-why dd").all_inner_texts())
