@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from sdplay.cli import main
+from tests.data.test_data_health import scene
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -72,6 +73,15 @@ def test_check_reports_without_keeping_anything(pictures: Path, capsys: pytest.C
     assert len(report["pictures"]) == 6
     assert main(["runs"]) == 0
     assert "No runs yet" in capsys.readouterr().out
+
+
+def test_check_looks_at_the_pixels_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    scene(1).save(tmp_path / "a.png")
+    scene(1).resize((160, 160)).save(tmp_path / "smaller.png")
+
+    assert main(["check", str(tmp_path)]) == 0
+
+    assert "nearly the same" in capsys.readouterr().out
 
 
 def _empty_zip(folder: Path) -> Path:

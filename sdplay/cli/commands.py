@@ -55,12 +55,12 @@ def do_demo(arguments: argparse.Namespace) -> int:
 
 def do_check(arguments: argparse.Namespace) -> int:
     """Import the source, report, and forget it again."""
-    from sdplay.data import report
+    from sdplay.data.health import Advice, examined
 
     engine = _engine()
     dataset = engine.datasets.create(arguments.path)
     try:
-        lines = report(dataset, resolution_px=engine.base_size("mini"))
+        lines = examined(dataset, Advice(engine.base_size("mini")))
         if arguments.json:
             pictures = [
                 {"source": e.source, "caption": e.caption, "width": e.width, "height": e.height, "notes": e.notes} for e in dataset.examples

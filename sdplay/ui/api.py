@@ -11,7 +11,7 @@ from gradio.events import api
 from pydantic import ConfigDict, ValidationError, validate_call
 
 from sdplay.config import CompareConfig, DrawConfig, GenerateConfig
-from sdplay.data import report
+from sdplay.data.health import Advice, examined
 from sdplay.engine import Engine
 from sdplay.errors import ConfigError
 from sdplay.presets import compose_training, training_preset
@@ -87,7 +87,7 @@ def dataset_report(engine: Engine, dataset_id: str) -> dict[str, Any]:
         findings (level good, note or warning; text; hint), and pictures with caption, size and notes.
     """
     opened = engine.dataset(dataset_id)
-    findings = [vars(line) for line in report(opened, resolution_px=size_of(engine, "mini"))]
+    findings = [vars(line) for line in examined(opened, Advice(size_of(engine, "mini")))]
     pictures = [
         {"source": entry.source, "caption": entry.caption, "width": entry.width, "height": entry.height, "notes": list(entry.notes)}
         for entry in opened.examples
