@@ -33,9 +33,9 @@ TABS = {
     "news_learn": "tab-learn",
 }
 """The event for each part of the page, and the id of the tab that it is for."""
-TIMES = {"ASK_MS": 1000, "GAP_MS": 1500, "ECHO_MS": 4500, "REST_MS": 30_000}
+TIMES = {"ASK_MS": 1000, "GAP_MS": 1500, "ECHO_MS": 4500, "REST_MS": 30_000, "BLIND_MS": 5000}
 """How often the question is asked; least time between two answers for a part; when a part is told once more, should two answers have
-crossed; and when it is told although nothing is known to have happened.
+crossed; when it is told although nothing is known to have happened; and how often where the question gets no answer.
 """
 FRESH_S = 0.5
 _SCRIPT = Path(__file__).with_suffix(".js")
