@@ -27,7 +27,7 @@ def newcomer(chromium, embedded: str) -> Iterator[Visit]:  # noqa: ANN001
     context = chromium.new_context(viewport={"width": 1280, "height": 900})
     page = context.new_page()
     page.add_init_script(COUNT_CLICKS)
-    page.set_default_timeout(PATIENCE_MS)
+    page.set_default_timeout(3 * PATIENCE_MS)  # it really trains the embedded base
     visit = Visit(page, embedded)
     page.on("pageerror", lambda error: visit.hear(str(error)))
     visit.open()
