@@ -208,10 +208,6 @@ def test_before_start_the_page_says_what_a_run_writes_needs_and_takes(visit: Vis
 
 
 def test_tell_me_chooses_by_the_pictures_and_says_why(visit: Visit) -> None:
-    visit.tab("train")
-    visit.page.click("#train-preset [data-testid='Tell me-radio-label']")
-    visit.wait_for_text("#train-why", "data set")  # none is open yet
-    visit.tab("dataset")
     take_style_sample(visit)
     visit.tab("train")
     visit.page.click("#train-preset [data-testid='Tell me-radio-label']")
