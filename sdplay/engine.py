@@ -228,10 +228,10 @@ class Engine:
     # ---- drawing
 
     def draw(self, prompts: Sequence[str], seeds: Sequence[int], values: Mapping[str, object], *, adapter: str = "base",
-             base_model: str = hub.MINI, folder: Path | None = None) -> list[Drawn]:  # fmt: skip
+             base_model: str = hub.MINI) -> list[Drawn]:  # fmt: skip
         """`draw_pictures` from nothing: prompts x seeds; `values` are GenerateConfig's."""
         asked = {"prompts": prompts, "seeds": seeds, "adapter": adapter, "base_model": base_model, "drawing": values}
-        return self.draw_pictures(asked, folder=folder)
+        return self.draw_pictures(asked)
 
     def draw_pictures(self, values: Mapping[str, object], *, folder: Path | None = None) -> list[Drawn]:
         """Draw what DrawConfig's `values` ask for, wait for it, return the PNGs, each with its settings inside. Raises SdplayError."""

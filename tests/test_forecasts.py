@@ -13,14 +13,7 @@ from sdplay.errors import RunError
 from sdplay.estimate import Estimate
 from sdplay.forecasts import Forecast
 from sdplay.ui.views.estimate import forecast_card, outcome_table
-
-
-def values_for(engine: Engine, pictures: Path, base: Path, **changes: object) -> dict[str, object]:
-    dataset = engine.datasets.create([pictures])
-    return {
-        "dataset": dataset.id, "base_model": str(base), "token": "sks", "steps": 12, "warmup_steps": 0, "batch_size": 2, "rank": 2,
-        "sample_prompts": ["a ball"], "sample_every": 4, "sample_steps": 2, "validate_every": 4, "checkpoint_every": 6, **changes,
-    }  # fmt: skip
+from tests.test_estimate import values_for
 
 
 def wait_for(engine: Engine, key: str, ready: Callable[[Forecast], bool], seconds: float = 120) -> Forecast:

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from sdplay.engine import Engine
-from sdplay.errors import DataError
+from sdplay.errors import ConfigError, DataError
 from tests.test_train import trained, values
 
 
@@ -53,3 +53,11 @@ def test_masked_loss_without_a_mask_is_refused_before_the_run(engine: Engine, ti
         engine.submit(settings)
 
     assert engine.runs() == []
+
+
+@pytest.mark.parametrize(("steps", "said"), [(10, "as long as"), (8, "longer than")])
+def test_a_run_shorter_than_its_warm_up_is_told_what_to_set(engine: Engine, tiny_base: Path, pictures: Path, steps: int, said: str) -> None:
+    settings = values(engine, tiny_base, pictures, steps=steps, warmup_steps=10)
+
+    with pytest.raises(ConfigError, match=rf"{said} the run \({steps}\).*Warm-up steps, under Expert, to {steps // 10}"):
+        engine.submit(settings)

@@ -211,7 +211,11 @@ class TrainConfig(Config):
                 "Give each template one, or none.",
             )
         if self.warmup_steps >= self.steps:
-            raise ConfigError(f"The warm-up ({self.warmup_steps} steps) is as long as the run ({self.steps}).", "Lower Warm-up steps.")
+            longer = "longer than" if self.warmup_steps > self.steps else "as long as"
+            raise ConfigError(
+                f"The warm-up ({self.warmup_steps} steps) is {longer} the run ({self.steps}).",
+                f"Train for more steps, or set Warm-up steps, under Expert, to {self.steps // 10}.",
+            )
         if self.base_precision in ("int8", "nf4") and self.method == "dreambooth":
             raise ConfigError(
                 f"Every weight learns in DreamBooth, so none can be kept in {self.base_precision}.",

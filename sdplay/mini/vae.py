@@ -62,16 +62,11 @@ def train_autoencoder(recipe: Recipe, out: Path) -> None:
     unseen = pictures_of_held_out_style(recipe)
     rng = np.random.default_rng(recipe.seed + step)
     while step < recipe.vae_steps:
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate(step, recipe.vae_steps, recipe.vae_lr)
         pixels = random_pictures(icons, recipe.vae_batch, recipe.size_px, rng)
         if step < WHOLE_PICTURES_FROM * recipe.vae_steps:
             pixels = random_crop(pixels, recipe.size_px // 2, rng)
         loss = autoencoder_loss(vae, pixels)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(vae.parameters(), 1.0)
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
+        _descend(loss, optimizer, learning_rate(step, recipe.vae_steps, recipe.vae_lr))
         step += 1
         if step % 200 == 0 or step == recipe.vae_steps:
             figure = held_out_psnr(vae, unseen)
@@ -99,22 +94,27 @@ def polish_decoder(recipe: Recipe, out: Path) -> None:
     unseen = pictures_of_held_out_style(recipe)
     rng = np.random.default_rng(recipe.seed + 1 + step)
     while step < recipe.polish_steps:
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate(step, recipe.polish_steps, recipe.polish_lr)
         pixels = random_pictures(icons, recipe.vae_batch, recipe.size_px, rng)
         with torch.no_grad():
             latents = vae.encode(pixels).latent_dist.mean
         loss = reconstruction_loss(vae.decode(latents).sample, pixels)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(trained, 1.0)
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
+        _descend(loss, optimizer, learning_rate(step, recipe.polish_steps, recipe.polish_lr))
         step += 1
         if step % 100 == 0 or step == recipe.polish_steps:
             figure = held_out_psnr(vae, unseen)
             print(f"decoder step {step}/{recipe.polish_steps} loss {loss.item():.4f} held-out PSNR {figure:.2f} dB", flush=True)
             torch.save({"vae": vae.state_dict(), "optimizer": optimizer.state_dict(), "step": step}, out / "decoder.pt")
     vae.to(memory_format=torch.contiguous_format).save_pretrained(out / "vae")
+
+
+def _descend(loss: Tensor, optimizer: torch.optim.Optimizer, rate: float) -> None:
+    """One step at this learning rate, the gradients' norm at most 1."""
+    loss.backward()
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+        torch.nn.utils.clip_grad_norm_(group["params"], 1.0)
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
 
 
 def autoencoder_loss(vae: AutoencoderKL, pixels: Tensor) -> Tensor:
