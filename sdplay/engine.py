@@ -408,13 +408,15 @@ class Engine:
         return judge(word, vocabulary(folder), lambda text: tokens_of(folder, text))
 
     def wait(self, run_id: str, *, tick: Callable[[RunState], None] | None = None, seconds: float = 0.2) -> RunState:
-        """Block until a run has ended; `tick` sees its state every `seconds`."""
+        """Block until a run has ended and whoever trained it has let go of it; `tick` sees its state every `seconds`."""
         run = self.run(run_id)
         while True:
             state = self.state(run)
             if tick:
                 tick(state)
             if state.ended:
+                while run.is_held():  # its last event is written just before
+                    time.sleep(0.02)
                 return state
             time.sleep(seconds)
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from filelock import FileLock
 
 from sdplay.config import LoraConfig
+from sdplay.engine import Engine
 from sdplay.errors import RunError
 from sdplay.events import Checkpoint, Failed, Finished, Samples, Started, Step, StopRequested, Submitted, Validation, fold
 from sdplay.runs import Run, RunLog, create_run, list_runs, open_run
+from sdplay.workspace import Workspace
 
 
 @pytest.fixture
@@ -60,6 +63,19 @@ def test_a_running_run_whose_lock_is_free_was_interrupted(run: Run) -> None:
     with lock:
         assert run.state().status == "running"
     assert run.state().status == "interrupted"
+
+
+def test_waiting_for_a_run_ends_when_it_is_let_go(tmp_path: Path) -> None:
+    """The last event is written before the lock is given back; what comes after may resume, change or delete the run."""
+    engine = Engine(Workspace(tmp_path))
+    run = create_run(engine.workspace.runs, LoraConfig())
+    RunLog(run).append(Finished(step=1))
+    with ThreadPoolExecutor() as pool:
+        with FileLock(run.folder / "lock"):
+            waiting = pool.submit(engine.wait, run.id)
+            with pytest.raises(TimeoutError):
+                waiting.result(timeout=0.5)
+        assert waiting.result(timeout=10).status == "finished"
 
 
 def test_state_adds_up() -> None:
