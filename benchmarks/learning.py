@@ -96,7 +96,7 @@ class Bench:
     @functools.cached_property
     def known_styles(self) -> list[Shelf]:
         """The same subjects in the styles that the base knows, under the names they have there."""
-        return [shelf(self.icons, style, list(data.trained_names())) for style in data.TRAINED_STYLES]
+        return [shelf(self.icons, style, data.trained_names_in(self.icons, style)) for style in data.TRAINED_STYLES]
 
 
 def percent(hits: Sequence[bool]) -> str:

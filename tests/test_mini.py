@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from sdplay.engine import Engine
-from sdplay.mini import data, unet
+from sdplay.mini import data, material, unet
 from sdplay.mini.vae import learning_rate as vae_learning_rate
 from sdplay.mini.vae import psnr
 from sdplay.workspace import PRESETS
@@ -61,10 +61,11 @@ def test_backgrounds_are_obeyed(engine: Engine) -> None:
 
 
 def test_no_subject_loses_both_of_its_styles() -> None:
-    left_out = unet.held_out_pairs()
+    left_out = material.held_out_pairs()
 
-    assert len(left_out) == round(0.05 * 2 * len(data.trained_names()))
+    assert len(left_out) == pytest.approx(0.05 * len(data.TRAINED_STYLES) * len(data.trained_names()), abs=1)
     assert len({name for name, _ in left_out}) == len(left_out)
+    assert {style for _, style in left_out} == set(data.TRAINED_STYLES)
 
 
 def test_learning_rates_warm_up_and_end_low() -> None:
@@ -91,6 +92,28 @@ def test_icons_shrink_without_dark_fringes() -> None:
 def test_a_caption_reads_as_users_write_it() -> None:
     assert data.caption("red-apple", "noto", "blue") == "red apple, noto style, blue background"
     assert data.caption("red-apple", "noto", None) == "red apple, noto style"
+    assert data.caption("red-apple", "fluent-emoji-flat", None) == "red apple, fluent style"
+    assert [data.plural(word) for word in ("fox", "radish", "cherries", "cat face")] == ["foxes", "radishes", "cherries", "cat faces"]
+
+
+def test_synonyms_stand_for_subjects_and_are_none_themselves() -> None:
+    assert set(data.synonyms()) <= set(data.trained_names())
+    assert data.synonyms()["hamburger"] == ("burger",)
+    names = {data.words(name) for name in data.trained_names()}
+    assert not names & {word for words in data.synonyms().values() for word in words}
+
+
+def test_small_subjects_stand_side_by_side() -> None:
+    """A red one left, a blue one right, each about a quarter of the picture, on the background that was asked for."""
+    rgba = np.full((2, 128, 128, 4), 255, np.uint8)
+    rgba[0, ..., 1:3], rgba[1, ..., :2] = 0, 0
+    icons = [data.Icon(name, "noto", picture) for name, picture in zip(("red", "blue"), rgba, strict=True)]
+
+    picture = np.asarray(data.compose_small(icons, "white", size_px=64, rng=np.random.default_rng(0)))
+
+    assert [tuple(picture[32, x]) for x in (16, 48)] == [(255, 0, 0), (0, 0, 255)]
+    assert (picture[:6] == 255).all()
+    assert 0.38 < (picture != 255).any(axis=2).mean() < 0.51
 
 
 @pytest.mark.slow
@@ -101,8 +124,10 @@ def test_the_whole_recipe_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
     _fake_icon_sets(tmp_path)
     monkeypatch.setattr(data, "trained_names", lambda: ["ball", "box"])
-    monkeypatch.setattr(unet, "held_out_pairs", set)
-    plan = recipe.Recipe(icons=tmp_path, vae_steps=2, vae_batch=2, vae_thinning=1, unet_steps=2, unet_batch=2, views=2, save_every=1)
+    monkeypatch.setattr(material, "held_out_pairs", set)
+    plan = recipe.Recipe(
+        icons=tmp_path, vae_steps=2, vae_batch=2, vae_thinning=1, unet_steps=2, unet_batch=2, views=2, composed=3, save_every=1
+    )
 
     vae.train_autoencoder(plan, tmp_path)
     unet.train_denoiser(plan, tmp_path)

@@ -9,9 +9,11 @@ which is what lets us check that a style was learned.
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 import subprocess
+from collections.abc import Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -19,7 +21,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-TRAINED_STYLES = ("noto", "twemoji")
+TRAINED_STYLES = ("noto", "twemoji", "emojione", "noto-v1", "fluent-emoji-flat")
+"""Best known first. The more styles a base knows, the better it learns one more."""
+STYLE_WORDS = {"noto-v1": "blob", "fluent-emoji-flat": "fluent"}
+"""What captions call a style whose package has no plain word for a name."""
 AUTOENCODER_STYLES = ("noto", "noto-v1", "twemoji", "emojione", "fluent-emoji-flat")
 HELD_OUT_STYLE = "fxemoji"
 PACKAGES = (*AUTOENCODER_STYLES, HELD_OUT_STYLE)
@@ -66,13 +71,26 @@ def names_of(folder: Path, style: str) -> list[str]:
 
 
 def trained_names() -> list[str]:
-    """The well-known subjects the first base model learns, from subjects.txt; every trained style draws them all."""
+    """The well-known subjects the first base model learns, from subjects.txt."""
     return [line.split()[0] for line in _subject_lines()]
+
+
+def trained_names_in(folder: Path, style: str) -> list[str]:
+    """Those of them that a set draws: all for noto and twemoji, most for the others."""
+    there = _read_json(_icons_path(folder, style))["icons"]
+    return [name for name in trained_names() if name in there]
 
 
 def favourite_names() -> set[str]:
     """The subjects marked with a star in subjects.txt: the best known ones, which are trained more often."""
     return {line.split()[0] for line in _subject_lines() if line.endswith("*")}
+
+
+@functools.cache
+def synonyms() -> dict[str, tuple[str, ...]]:
+    """Other words for a subject, from synonyms.txt: keywords of the Unicode CLDR annotations that few of our subjects share."""
+    lines = Path(__file__).with_name("synonyms.txt").read_text(encoding="utf-8").splitlines()
+    return {name: tuple(others.split(", ")) for name, others in (line.split(": ") for line in lines)}
 
 
 def _subject_lines() -> list[str]:
@@ -100,14 +118,31 @@ def draw_icons(folder: Path, style: str, names: list[str]) -> list[Icon]:
 
 def compose(icon: Icon, background: str, *, size_px: int, rng: np.random.Generator) -> Image.Image:
     """One training picture: the icon on a named colour, slightly shifted and scaled, RGB `size_px` square."""
-    colour = np.clip(np.array(BACKGROUNDS[background]) + rng.integers(-8, 9, 3) * (background != "white"), 0, 255)
-    canvas = Image.new("RGB", (size_px, size_px), tuple(int(c) for c in colour))
+    canvas = _canvas(background, size_px, rng)
     side = round(size_px * rng.uniform(0.82, 0.94))
     drawing = premultiplied_resize(icon.rgba, side)
     slack = size_px - side
     x, y = (int(np.clip(slack / 2 + rng.integers(-2, 3), 0, slack)) for _ in range(2))
     canvas.paste(drawing, (x, y), drawing)
     return canvas
+
+
+def compose_small(icons: Sequence[Icon], background: str, *, size_px: int, rng: np.random.Generator) -> Image.Image:
+    """One icon in the middle or two side by side, each about half as large as in `compose`, RGB `size_px` square."""
+    canvas = _canvas(background, size_px, rng)
+    side = round(size_px * rng.uniform(0.44, 0.5))
+    for place, icon in enumerate(icons):
+        drawing = premultiplied_resize(icon.rgba, side)
+        middle = size_px * (2 * place + 1) / (2 * len(icons))
+        x = int(np.clip(middle - side / 2 + rng.integers(-1, 2), 0, size_px - side))
+        y = round((size_px - side) / 2) + int(rng.integers(-3, 4))
+        canvas.paste(drawing, (x, y), drawing)
+    return canvas
+
+
+def _canvas(background: str, size_px: int, rng: np.random.Generator) -> Image.Image:
+    colour = np.clip(np.array(BACKGROUNDS[background]) + rng.integers(-8, 9, 3) * (background != "white"), 0, 255)
+    return Image.new("RGB", (size_px, size_px), tuple(int(c) for c in colour))
 
 
 def premultiplied_resize(rgba: np.ndarray, side: int) -> Image.Image:
@@ -120,9 +155,19 @@ def words(name: str) -> str:
     return name.replace("-", " ")
 
 
+def plural(text: str) -> str:
+    """`red apple` -> `red apples`, as far as two rules go."""
+    return text if text.endswith("s") else text + ("es" if text.endswith(("sh", "ch", "x")) else "s")
+
+
+def style_words(style: str) -> str:
+    """`noto` -> `noto style`, as a caption says it."""
+    return f"{STYLE_WORDS.get(style, style)} style"
+
+
 def caption(name: str, style: str, background: str | None) -> str:
     """`red apple, noto style, blue background`; without a background clause the picture is on white."""
-    text = f"{words(name)}, {style} style"
+    text = f"{words(name)}, {style_words(style)}"
     return text if background is None else f"{text}, {background} background"
 
 

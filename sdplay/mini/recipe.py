@@ -33,8 +33,14 @@ class Recipe:
     ema_decay: float = 0.999
     views: int = 12
     """Compositions cached per (subject, style)."""
-    style_weights: tuple[float, ...] = (2.0, 1.0)
-    """How often each of data.TRAINED_STYLES is drawn: on a CPU one style is learned well and the other beside it."""
+    style_weights: tuple[float, ...] = (2.0, 1.0, 0.8, 0.8, 0.8)
+    """How often each of data.TRAINED_STYLES is drawn: in few hours one style is learned well and the others beside it."""
+    composed: int = 1200
+    """Pictures per style of small or of two subjects, of the starred ones."""
+    composed_share: float = 0.12
+    """How often those are drawn."""
+    synonym_share: float = 0.15
+    """How often a subject that has another word is called by it."""
     favour: float = 2.5
     """How much more often the starred subjects are drawn: few hours on a CPU teach few things well."""
     caption_dropout: float = 0.1
@@ -46,5 +52,14 @@ class Recipe:
 def smoke(icons: Path) -> Recipe:
     """The recipe cut down to about a minute."""
     return Recipe(
-        icons=icons, vae_steps=20, vae_batch=8, vae_thinning=40, polish_steps=10, polish_thinning=40, unet_steps=10, unet_batch=8, views=1
+        icons=icons,
+        vae_steps=20,
+        vae_batch=8,
+        vae_thinning=40,
+        polish_steps=10,
+        polish_thinning=40,
+        unet_steps=10,
+        unet_batch=8,
+        views=1,
+        composed=4,
     )

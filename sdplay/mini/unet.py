@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -13,10 +12,10 @@ from PIL import Image
 from torch import Tensor, nn
 from transformers import CLIPTextModel, CLIPTokenizer
 
-from sdplay.mini import data
+from sdplay.mini.machine import this_machine
+from sdplay.mini.material import Batches, Captions, build_cache
 from sdplay.mini.recipe import Recipe
-from sdplay.mini.text import MAX_TOKENS, TEXT_WIDTH, build_tokenizer, new_text_encoder
-from sdplay.mini.vae import to_tensor
+from sdplay.mini.text import TEXT_WIDTH, build_tokenizer, new_text_encoder
 
 HIGH_NOISE_CAP = 0.05
 """Keeps `noise_level_weight` below 20."""
@@ -24,9 +23,6 @@ HIGH_NOISE_CAP = 0.05
 NOISE_OFFSET = 0.15
 """Size of the noise's own flat part. Even at the last timestep some of the picture's mean colour shines through; where a drawing
 starts there is none, and without this the model takes the start noise's mean for a hint at the colours."""
-
-HELD_OUT_SHARE = 0.05
-"""Share of the (subject, style) pairs that are kept out of training, to test composition."""
 
 PREVIEW_PROMPTS = (
     "red apple, noto style",
@@ -73,82 +69,6 @@ def new_scheduler() -> DDIMScheduler:
     )
 
 
-@dataclass(frozen=True)
-class Cache:
-    """Every training picture as (N, 4, h, w) scaled latents, with what its caption can be made of."""
-
-    latents: Tensor
-    names: list[str]
-    styles: list[str]
-    backgrounds: list[str]
-
-
-def held_out_pairs() -> set[tuple[str, str]]:
-    """(name, style) pairs never trained on; each subject stays in at least one style."""
-    rng = np.random.default_rng(20261123)
-    names = data.trained_names()
-    count = round(HELD_OUT_SHARE * len(names) * len(data.TRAINED_STYLES))
-    chosen = rng.choice(len(names), count, replace=False)
-    return {(names[i], data.TRAINED_STYLES[k % len(data.TRAINED_STYLES)]) for k, i in enumerate(chosen)}
-
-
-@torch.no_grad()
-def build_cache(recipe: Recipe, vae: AutoencoderKL) -> Cache:
-    """`recipe.views` compositions of every trained pair, each on a background of its own, a third of them on white."""
-    rng = np.random.default_rng(recipe.seed)
-    left_out = held_out_pairs()
-    colours = [colour for colour in data.BACKGROUNDS if colour != "white"]
-    latents, names, styles, backgrounds = [], [], [], []
-    for style in data.TRAINED_STYLES:
-        for icon in data.draw_icons(recipe.icons, style, data.trained_names()):
-            if (icon.name, style) in left_out:
-                continue
-            whites = max(1, recipe.views // 3)
-            chosen = ["white"] * whites + list(rng.permutation(colours)[: recipe.views - whites])
-            pictures = np.stack([np.asarray(data.compose(icon, colour, size_px=recipe.size_px, rng=rng)) for colour in chosen])
-            latents.append(vae.encode(to_tensor(pictures)).latent_dist.mean * vae.config.scaling_factor)
-            names += [icon.name] * len(chosen)
-            styles += [style] * len(chosen)
-            backgrounds += chosen
-    return Cache(torch.cat(latents).contiguous(), names, styles, backgrounds)
-
-
-def chances_of(cache: Cache, recipe: Recipe) -> np.ndarray:
-    """(N,) how likely each picture is drawn; they add up to one."""
-    by_style = dict(zip(data.TRAINED_STYLES, recipe.style_weights, strict=True))
-    favourites = data.favourite_names()
-    pairs = zip(cache.names, cache.styles, strict=True)
-    weights = np.array([by_style[style] * (recipe.favour if name in favourites else 1.0) for name, style in pairs])
-    return weights / weights.sum()
-
-
-class Captions:
-    """Draws a caption for a cached picture: mostly whole, now and then without style or background, sometimes empty."""
-
-    def __init__(self, tokenizer: CLIPTokenizer, dropout: float) -> None:
-        self.tokenizer = tokenizer
-        self.dropout = dropout
-        self.memory: dict[str, Tensor] = {}
-
-    def draw(self, cache: Cache, index: int, rng: np.random.Generator) -> Tensor:
-        """(77,) token ids."""
-        if rng.random() < self.dropout:
-            return self.ids("")
-        text = data.words(cache.names[index])
-        if rng.random() < 0.9:
-            text += f", {cache.styles[index]} style"
-        if cache.backgrounds[index] != "white" or rng.random() < 0.3:
-            text += f", {cache.backgrounds[index]} background"
-        return self.ids(text)
-
-    def ids(self, text: str) -> Tensor:
-        """(77,) token ids, padded and cut as Stable Diffusion does."""
-        if text not in self.memory:
-            encoded = self.tokenizer(text, padding="max_length", max_length=MAX_TOKENS, truncation=True, return_tensors="pt")
-            self.memory[text] = encoded.input_ids[0]
-        return self.memory[text]
-
-
 def learning_rate(step: int, steps: int, peak: float) -> float:
     """Warm-up over 200 steps, constant, then linear to 2 % over the last 30 %. The length can change while it is constant."""
     warm = min(1.0, (step + 1) / 200)
@@ -158,10 +78,10 @@ def learning_rate(step: int, steps: int, peak: float) -> float:
 
 def denoising_loss(unet: nn.Module, scheduler: DDIMScheduler, latents: Tensor, hidden: Tensor, gamma: float) -> Tensor:
     """Epsilon loss at uniform timesteps, weighted by `noise_level_weight`."""
-    noise = torch.randn_like(latents) + NOISE_OFFSET * torch.randn(*latents.shape[:2], 1, 1)
-    timesteps = torch.randint(0, scheduler.config.num_train_timesteps, (len(latents),))
-    predicted = unet(scheduler.add_noise(latents, noise, timesteps), timesteps, hidden).sample
-    alphas = scheduler.alphas_cumprod[timesteps]
+    noise = torch.randn_like(latents) + NOISE_OFFSET * torch.randn(*latents.shape[:2], 1, 1, device=latents.device)
+    timesteps = torch.randint(0, scheduler.config.num_train_timesteps, (len(latents),), device=latents.device)
+    predicted = unet(scheduler.add_noise(latents, noise, timesteps), timesteps, hidden).sample.float()
+    alphas = scheduler.alphas_cumprod.to(latents.device)[timesteps]
     errors = (predicted - noise).square().mean(dim=(1, 2, 3))
     return (errors * noise_level_weight(alphas / (1 - alphas), gamma)).mean()
 
@@ -196,23 +116,27 @@ def train_denoiser(recipe: Recipe, out: Path, warm_start: Path | None = None) ->
     modules = nn.ModuleDict({"unet": unet, "text_encoder": text_encoder})
     if warm_start:
         _begin_with(modules, warm_start)
+    machine = this_machine()
+    machine.prepare(unet, text_encoder)
     weights = list(modules.parameters())
     optimizer = torch.optim.AdamW(weights, lr=recipe.unet_lr, betas=(0.9, 0.99), weight_decay=0.01, fused=True)
     averages = [weight.detach().clone() for weight in weights]
     step = _resume(out / "unet.pt", modules, optimizer, averages)
     torch.manual_seed(recipe.seed + step)
-    rng = np.random.default_rng([recipe.seed, step])
-    scheduler, cache, captions = new_scheduler(), build_cache(recipe, vae), Captions(tokenizer, recipe.caption_dropout)
-    chances = chances_of(cache, recipe)
-    print(f"{len(cache.names)} pictures, {sum(w.numel() for w in weights) / 1e6:.1f}M weights, {len(tokenizer)} tokens", flush=True)
+    scheduler, cache = new_scheduler(), build_cache(recipe, vae)
+    captions = Captions(tokenizer, recipe.caption_dropout, recipe.synonym_share)
+    batches = Batches(cache, captions, np.random.default_rng([recipe.seed, step]), machine.device)
+    print(
+        f"{len(cache.styles)} pictures, {sum(w.numel() for w in weights) / 1e6:.1f}M weights, {len(tokenizer)} tokens, {machine}",
+        flush=True,
+    )
     running, started, first = 0.0, time.monotonic(), step
     while step < recipe.unet_steps:
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(step, recipe.unet_steps, recipe.unet_lr)
-        chosen = rng.choice(len(cache.names), size=recipe.unet_batch, p=chances)
-        ids = torch.stack([captions.draw(cache, index, rng) for index in chosen])
-        latents = cache.latents[torch.from_numpy(chosen)].contiguous(memory_format=torch.channels_last)
-        loss = denoising_loss(unet, scheduler, latents, text_encoder(ids).last_hidden_state, recipe.snr_gamma)
+        latents, ids = batches.draw(recipe.unet_batch)
+        with machine.autocast():
+            loss = denoising_loss(unet, scheduler, latents, text_encoder(ids).last_hidden_state, recipe.snr_gamma)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(weights, 1.0)
         optimizer.step()

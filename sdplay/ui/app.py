@@ -19,7 +19,7 @@ from sdplay.engine import Engine
 from sdplay.errors import ConfigError, RunError, SdplayError
 from sdplay.hub import MINI
 from sdplay.presets import training_preset
-from sdplay.ui import api, learning
+from sdplay.ui import api, languages, learning
 from sdplay.ui.access import Access
 from sdplay.ui.errors import friendly
 from sdplay.ui.files import add_file_route
@@ -116,7 +116,7 @@ def serve(
         theme=theme(), head=head(), ssr_mode=False, mcp_server=True, run_history=False, show_error=False, quiet=True,
         allowed_paths=[], max_file_size="50mb", footer_links=["api", "settings"], state_session_capacity=200,
     )  # fmt: skip
-    for add_route in (add_file_route, add_pulse_route):
+    for add_route in (add_file_route, add_pulse_route, languages.add_language_route):
         add_route(app, engine, lambda request: _is_visitor(app, request))
     print(f"sdplay is at {url} ({time.monotonic() - started:.1f} s to start)", flush=True)
     threading.Thread(target=_warm_up, args=(engine,), name="sdplay-warm-up", daemon=True).start()
@@ -294,7 +294,7 @@ def header_html(base_model: str, device: str) -> str:
     badge = f"{base} on {device}" if device else f"{base}, starting up"
     return (
         '<div class="sd-header"><h1>sdplay</h1><span class="sd-tagline">Teach Stable Diffusion a subject or a style, '
-        f'and see side by side what it learned.</span><span class="sd-badge">{esc(badge)}</span></div>'
+        f'and see side by side what it learned.</span><span class="sd-badge">{esc(badge)}</span>{languages.switch()}</div>'
     )
 
 

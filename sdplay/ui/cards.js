@@ -49,6 +49,7 @@ function paint(parts, card) {
   parts.card = card;
   if (before.thumb !== card.thumb) image.src = card.thumb;
   image.alt = card.caption || card.source;
+  image.translate = false;
   frame.style.aspectRatio = `${card.width} / ${card.height}`;
   frame.style[card.width >= card.height ? 'width' : 'height'] = '100%';
   const [left, top, right, bottom] = card.seen;
@@ -147,6 +148,7 @@ function load(card) {
   find('.sd-dialog-title').textContent = `${card.source}, ${card.width} x ${card.height}`;
   if (photo.getAttribute('src') !== card.full) photo.src = card.full;
   photo.alt = card.caption || card.source;
+  photo.translate = false;
   stage.style.aspectRatio = `${card.width} / ${card.height}`;
   stage.style.setProperty('--sd-aspect', card.width / card.height);
   box = [...(card.crop || [0, 0, card.width, card.height])];

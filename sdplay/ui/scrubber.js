@@ -15,7 +15,10 @@ function show() {
   if (slider.value !== String(chosen)) slider.value = String(chosen);
   set(slider, 'aria-valuetext', said);
   const output = root.querySelector('output');
-  if (output.textContent !== said) output.textContent = said;
+  if (output.dataset.said !== said) {  // what it shows may be its translation
+    output.dataset.said = said;
+    output.textContent = said;
+  }
   root.querySelectorAll('[data-place]').forEach(item => {
     const hidden = item.dataset.place !== String(chosen);
     if (item.hidden !== hidden) item.hidden = hidden;

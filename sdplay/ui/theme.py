@@ -7,6 +7,7 @@ from pathlib import Path
 import gradio as gr
 
 from sdplay import viewer
+from sdplay.ui import languages
 
 _STYLES = [Path(__file__).with_name(name) for name in ("style.css", "studio.css")]
 _FONTS = ["system-ui", "-apple-system", "Segoe UI", "Roboto", "sans-serif"]
@@ -41,6 +42,6 @@ def theme() -> gr.themes.Base:
 
 
 def head() -> str:
-    """The style sheets for the page's <head>. Gradio rewrites the selectors of `css_paths`, so that some no longer match."""
+    """Style sheets and the script that translates. Gradio rewrites the selectors of `css_paths`, so that some no longer match."""
     styles = "\n".join(path.read_text(encoding="utf-8") for path in _STYLES)
-    return f"<style>\n{styles}{viewer.style()}</style>"
+    return f"<style>\n{styles}{viewer.style()}</style>{languages.script()}"

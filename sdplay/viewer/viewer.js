@@ -165,7 +165,7 @@ function sdplayViewer(root, hooks) {
   }
   function head(name, index) {
     if (name === 'column' && full(index) === 'base') return ['base', el('small', {}, 'before training')];
-    return [el('span', {title: name === 'column' ? full(index) : null}, dims()[at(name)].values[index])];
+    return [el('span', {translate: 'no', title: name === 'column' ? full(index) : null}, dims()[at(name)].values[index])];
   }
   function table(columns, rows, base, title) {
     const top = el('tr', {}, el('td', {}), ...columns.map(set => el('th', {scope: 'col'}, ...Object.keys(set).flatMap(name => head(name, set[name])))));

@@ -139,5 +139,5 @@ def _card(comparison: Comparison, is_shown: bool) -> str:
     thumbs = "".join(picture(file_url("comparisons", comparison.id, cell.file, width=160), "") for cell in picked)
     return (
         f'<button type="button" class="sd-made" data-action="select" data-id="{esc(comparison.id)}" aria-pressed="{str(is_shown).lower()}">'
-        f'<span class="sd-strip">{thumbs}</span><span>{esc(comparison_label(comparison))}</span></button>'
+        f'<span class="sd-strip">{thumbs}</span><span translate="no">{esc(comparison_label(comparison))}</span></button>'
     )

@@ -27,7 +27,7 @@ def gallery(prompts: Sequence[str]) -> str:
     """What the embedded base drew for each prompt; a click tries it with other seeds."""
     cards = "".join(
         f'<button type="button" class="sd-shown" data-action="select" data-id="{esc(prompt)}" title="Draw “{esc(prompt)}” now">'
-        f"{picture(file_url('gallery', MINI, gallery_path(prompt).name), '')}<span>{esc(prompt)}</span></button>"
+        f'{picture(file_url("gallery", MINI, gallery_path(prompt).name), "")}<span translate="no">{esc(prompt)}</span></button>'
         for prompt in prompts
     )
     return f'<div class="sd-gallery">{cards}</div>'
@@ -93,7 +93,7 @@ def skipped_list(dataset: Dataset) -> str:
     """What was not used, and why."""
     if not dataset.skipped:
         return ""
-    items = "".join(f"<li><strong>{esc(entry.name)}</strong> {esc(entry.reason)}</li>" for entry in dataset.skipped)
+    items = "".join(f'<li><strong translate="no">{esc(entry.name)}</strong> {esc(entry.reason)}</li>' for entry in dataset.skipped)
     return (
         f'<details class="sd-skipped" open><summary>{count_of(len(dataset.skipped), "file")} left out</summary><ul>{items}</ul></details>'
     )

@@ -87,12 +87,12 @@ def _item(row: RunSummary, chosen: bool) -> str:
         megabytes(row.num_bytes),
     )
     told = "".join(f"<span>{esc(fact)}</span>" for fact in (*facts, age(row.submitted_at)) if fact)
-    note = f'<p class="sd-note-text">{esc(row.note)}</p>' if row.note else ""
+    note = f'<p class="sd-note-text" translate="no">{esc(row.note)}</p>' if row.note else ""
     mark = ' aria-current="true"' if chosen else ""
     return (
         f'<li class="sd-{esc(row.status)}"{mark}><div class="sd-thumb">{shown}</div><div class="sd-run-text">'
-        f'<div class="sd-run-name"><button type="button" class="sd-link" data-action="select" data-id="{esc(row.id)}">'
-        f"{esc(row.name)}</button>"
+        f'<div class="sd-run-name"><button type="button" class="sd-link" data-action="select" data-id="{esc(row.id)}" '
+        f'translate="no">{esc(row.name)}</button>'
         f'<span class="sd-state"><span class="sd-dot"></span> {esc(row.status)}</span></div>'
         f'<div class="sd-facts">{told}</div>{note}</div>{star}</li>'
     )

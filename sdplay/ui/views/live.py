@@ -36,7 +36,7 @@ def status_card(row: RunRow) -> str:
     lines += [message("note", note) for note in state.notes]
     return (
         f'<div class="sd-card sd-status sd-{esc(state.status)}"><div class="sd-head"><span class="sd-dot"></span>'
-        f"<strong>{esc(row.name)}</strong><span>{esc(phase_words(state))}</span></div>{_phases(state)}"
+        f'<strong translate="no">{esc(row.name)}</strong><span>{esc(phase_words(state))}</span></div>{_phases(state)}'
         f'<progress max="100" value="{share:.1f}" aria-label="Steps done"></progress>'
         f'<div class="sd-facts">{shown}</div>{"".join(lines)}</div>'
     )
@@ -165,7 +165,7 @@ def _figure(run_id: str, index: int, prompt: str, rounds: Sequence[Samples]) -> 
             url = file_url("runs", run_id, entry.files[index])
             hidden = "" if place == last else " hidden"
             pictures.append(f'<span data-place="{place}"{hidden}>{picture(url, f"{prompt}, step {entry.step}", link=url)}</span>')
-    return f"<figure>{''.join(pictures)}<figcaption>{esc(prompt)}</figcaption></figure>"
+    return f'<figure>{"".join(pictures)}<figcaption translate="no">{esc(prompt)}</figcaption></figure>'
 
 
 def _matrix(run_id: str, rounds: Sequence[Samples], chosen: int | None) -> str:
@@ -176,7 +176,7 @@ def _matrix(run_id: str, rounds: Sequence[Samples], chosen: int | None) -> str:
     rows = []
     for index, prompt in enumerate(rounds[-1].prompts):
         cells = [_cell(run_id, entry, index, prompt) for entry in rounds]
-        rows.append((esc(prompt), cells))
+        rows.append((f'<span translate="no">{esc(prompt)}</span>', cells))
     return matrix("Sample pictures by prompt and step", heads, rows)
 
 

@@ -89,12 +89,13 @@ def _full(reading: Reading, names: Names) -> str:
 def _text(text: str, tokens: Tokens | None, names: Names) -> str:
     shown = esc(text) if text else "<em>(an empty text)</em>"
     if tokens is None:
-        return f'<div class="sd-reading"><p>{shown}</p></div>'
+        return f'<div class="sd-reading"><p translate="no">{shown}</p></div>'
     count = f"{len(tokens.kept) + len(tokens.cut)} of {tokens.limit} tokens"
     if tokens.cut:
         count += f": the last {len(tokens.cut)} are cut off"
     kind = "sd-over" if tokens.cut else ""
-    return f'<div class="sd-reading {kind}"><div class="sd-chips">{_chips(tokens, names)}</div><small>{esc(count)}</small></div>'
+    chips = f'<div class="sd-chips" translate="no">{_chips(tokens, names)}</div>'
+    return f'<div class="sd-reading {kind}">{chips}<small>{esc(count)}</small></div>'
 
 
 def _chips(tokens: Tokens, names: Names) -> str:
@@ -125,7 +126,7 @@ def _short(reading: Reading) -> str:
     others = (reading.total or len(reading.texts)) - 1
     more = f" <small>and {others} more</small>" if others > 0 else ""
     note = f' <small class="sd-over">{count_of(cut, "token")} cut off</small>' if cut else ""
-    return f'<p class="sd-sampled">{esc(reading.texts[0])}{more}{note}</p>'
+    return f'<p class="sd-sampled"><span translate="no">{esc(reading.texts[0])}</span>{more}{note}</p>'
 
 
 def _problem(reading: Reading) -> str:

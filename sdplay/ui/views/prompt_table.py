@@ -113,8 +113,8 @@ def _style(style: Style, drawn: bool, key: str, *, busy: bool) -> str:
     blank = '<span class="sd-blank sd-pending"></span>' if busy else '<span class="sd-blank"></span>'
     image = picture(file_url("styles", key, f"{style.id}.png"), "") if drawn else blank
     return (
-        f'<button type="button" class="sd-shown" data-action="select" data-id="{esc(style.id)}" title="{esc(style.prompt)}">'
-        f"{image}<span>{esc(style.title)}</span></button>"
+        f'<button type="button" class="sd-shown" data-action="select" data-id="{esc(style.id)}" title="{esc(style.prompt)}" translate="no">'
+        f'{image}<span translate="yes">{esc(style.title)}</span></button>'
     )
 
 

@@ -58,7 +58,7 @@ def run_bar(row: RunRow | None, waiting: int) -> str:
     facts = "".join(f"<span>{esc(part)}</span>" for part in parts if part)
     share = 100 * state.step / state.steps if state.steps else 0
     return (
-        f'<div class="sd-bar sd-{esc(state.status)}"><span class="sd-dot"></span><strong>{esc(row.name)}</strong>{facts}'
+        f'<div class="sd-bar sd-{esc(state.status)}"><span class="sd-dot"></span><strong translate="no">{esc(row.name)}</strong>{facts}'
         f'<progress max="100" value="{share:.1f}" aria-label="Steps done"></progress></div>'
     )
 
@@ -97,7 +97,8 @@ def run_details(row: RunRow, took: str = "") -> str:
     note = f"<p>{esc(_readers(row))}</p>" if files else "<p>No file yet: it is written when the run ends.</p>"
     return (
         f'<div class="sd-card"><h2>Files</h2><ul class="sd-files">{files}</ul>{note}{took}'
-        f'<details><summary>Settings ({count_of(len(settings), "value")})</summary><dl class="sd-settings">{values}</dl></details></div>'
+        f"<details><summary>Settings ({count_of(len(settings), 'value')})</summary>"
+        f'<dl class="sd-settings" translate="no">{values}</dl></details></div>'
     )
 
 

@@ -1,0 +1,116 @@
+"""The page in German: every text on every tab is one of the catalogue's, also what comes later."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+import pytest
+
+from sdplay.ui.languages import Catalogue, load_catalogue
+from tests.browser.conftest import Visit
+from tests.browser.test_accessibility import TABS
+
+pytestmark = pytest.mark.browser
+
+SAID = """tab => {
+  const root = tab ? document.getElementById(`tab-${tab}`) : document.body;
+  const said = new Set();
+  const left = 'script, style, textarea, code, pre, svg';
+  const isTheirs = element => element.closest('[translate]')?.translate === false;
+  const walker = document.createTreeWalker(root, NodeFilter.SHOW_TEXT);
+  while (walker.nextNode()) {
+    const parent = walker.currentNode.parentElement;
+    if (parent && !parent.closest(left) && !isTheirs(parent) && parent.getClientRects().length) said.add(walker.currentNode.nodeValue);
+  }
+  for (const name of ['placeholder', 'title', 'aria-label', 'alt'])
+    for (const element of root.querySelectorAll(`[${name}]`))
+      if (!isTheirs(element) && element.getClientRects().length) said.add(element.getAttribute(name));
+  return [...said].map(text => text.replace(/\\s+/g, ' ').trim()).filter(text => /[A-Za-z]{2}/.test(text));
+}"""
+SAME = re.compile(
+    r"[\d:.,/~]+( ?[x-] ?\d+)?( ?(px|s|GB|MB|KB|min|h|B))?|\S+\.(png|zip|safetensors|yaml|json)(, \d+ x \d+)?"  # figures, files
+    r"|\d{8}-\d{6}-\S+|[a-z0-9]+(_[a-z0-9]+)+|https?://\S+|owner/name"  # runs, settings, addresses
+)
+"""What is the same in every language."""
+THEIRS = ("sdplay", "tiny-base", "mini", "fxemoji", "logo", "ohwx", "lora", "API", "Gradio")
+"""Names that nobody translates."""
+SPLIT = re.compile(r"((?<=[.!?:;,])\s+|\s+[·(]\s?)")
+
+
+class Reader:
+    """Knows which texts a catalogue can have made."""
+
+    def __init__(self, catalogue: Catalogue, theirs: Iterable[str] = ()) -> None:
+        texts = {*catalogue.texts.values(), *catalogue.more.values(), *theirs}
+        self.whole = {text for text in texts if not re.search(r"\{\d*\}", text)}
+        patterns = (re.split(r"\{\d*\}", text) for text in texts - self.whole)
+        self.patterns = [pieces for pieces in patterns if len(re.sub(r"[^A-Za-zäöüß]", "", "".join(pieces))) > 2]
+
+    def knows(self, text: str) -> bool:
+        """Whether the text is one, or is made of several."""
+        if not re.search(r"[A-Za-z]{2}", text) or text in self.whole or SAME.fullmatch(text):
+            return True
+        if any(fits(pieces, text) for pieces in self.patterns):
+            return True
+        parts = SPLIT.split(text)
+        ends = range(len(parts) - 2, 0, -2)
+        return any(self.knows("".join(parts[:end])) and self.knows("".join(parts[end + 1 :])) for end in ends)
+
+
+def fits(pieces: list[str], text: str) -> bool:
+    """Whether a text consists of these pieces with something short between them."""
+    place = len(pieces[0])
+    if not text.startswith(pieces[0]):
+        return False
+    for piece in pieces[1:-1]:
+        place = text.find(piece, place + 1) + len(piece)
+        if place < len(piece):
+            return False
+    between = text[place : len(text) - len(pieces[-1])]
+    return text.endswith(pieces[-1]) and 0 < len(between) < 120
+
+
+def foreign(visit: Visit, reader: Reader, tabs: Iterable[str]) -> list[tuple[str, str]]:
+    """(tab, text) of what is on the page and in no catalogue."""
+    found = []
+    for tab in tabs:
+        if tab == "models":
+            visit.tab("runs")
+        visit.tab(tab)
+        visit.page.wait_for_timeout(1200)
+        found += [(tab, text) for text in visit.page.evaluate(SAID, tab) if not reader.knows(text)]
+    return found
+
+
+def test_every_text_on_every_tab_is_german(visitors) -> None:  # noqa: ANN001
+    visit: Visit = visitors("?lang=de")
+    assert visit.page.locator("html").get_attribute("lang") == "de"
+    visit.page.click("#samples button[data-id=fxemoji-style]")
+    visit.page.wait_for_selector("#dataset-grid textarea")
+
+    assert foreign(visit, Reader(load_catalogue("de"), THEIRS), TABS) == []
+    assert visit.complaints == []
+
+
+def test_the_language_is_chosen_in_the_header_and_kept(visitors) -> None:  # noqa: ANN001
+    visit: Visit = visitors()
+    assert visit.page.locator("#train-start").text_content() == "Start training"
+
+    visit.page.click("#header [data-language=de]")
+    visit.page.wait_for_function("document.querySelector('#train-start')?.textContent.trim() === 'Training starten'")
+    visit.page.goto(visit.address)
+    visit.page.wait_for_function("document.querySelector('#train-start')?.textContent.trim() === 'Training starten'")
+    assert visit.page.locator("#header [data-language=de]").get_attribute("aria-pressed") == "true"
+
+    visit.page.click("#header [data-language=en]")
+    visit.page.wait_for_function("document.querySelector('#train-start')?.textContent.trim() === 'Start training'")
+
+
+def test_a_refusal_is_said_in_german(visitors) -> None:  # noqa: ANN001
+    visit: Visit = visitors("?lang=de")
+    visit.tab("train")
+    visit.page.click("#train-start")
+    toast = visit.page.locator(".toast-body").first
+    toast.wait_for()
+    assert Reader(load_catalogue("de")).knows(re.sub(r"\s+", " ", toast.locator(".toast-text").inner_text()).strip())
