@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from threading import Event
 from typing import TYPE_CHECKING
 
 from sdplay.columns import Column
@@ -28,6 +29,14 @@ class Drawn:
 
 
 @dataclass(frozen=True)
+class Watch:
+    """Lets another thread see pictures as they come, and end the work before the next one."""
+
+    drawn: list[Drawn] = field(default_factory=list)
+    cancelled: Event = field(default_factory=Event)
+
+
+@dataclass(frozen=True)
 class Asked:
     """Pictures that are asked for, with everything found that the config names."""
 
@@ -35,14 +44,17 @@ class Asked:
     column: Column
     start: StartPicture | None
     folder: Path
+    watch: Watch = field(default_factory=Watch)
 
 
 def draw_asked(parts: Parts, family: Family, asked: Asked) -> list[Drawn]:
-    """Draw and write every picture into the folder, beside those that are there. Raises SdplayError."""
+    """Draw and write every picture into the folder, beside those that are there; fewer when it is cancelled. Raises SdplayError."""
     from sdplay import sample
     from sdplay.formats import read_adapter
 
-    config, drawn = asked.config, []
+    config, watch = asked.config, asked.watch
+    if watch.cancelled.is_set():
+        return []
     shots = [sample.Shot(prompt, seed) for prompt in config.prompts for seed in config.seeds]
     adapters = [(read_adapter(path), strength) for path, strength in asked.column.adapters]
     shared = {**config.drawing.model_dump(), "base_model": config.base_model, "adapter": asked.column.text}
@@ -52,8 +64,10 @@ def draw_asked(parts: Parts, family: Family, asked: Asked) -> list[Drawn]:
         for shot, picture in zip(shots, sample.draw(parts, family, shots, config.drawing, start=asked.start), strict=True):
             path = _free_path(asked.folder, f"{slug(shot.prompt) or 'picture'}-s{shot.seed}")
             sample.write_png(path, picture, {**shared, "prompt": shot.prompt, "seed": shot.seed})
-            drawn.append(Drawn(path, shot.prompt, shot.seed))
-    return drawn
+            watch.drawn.append(Drawn(path, shot.prompt, shot.seed))
+            if watch.cancelled.is_set():
+                break
+    return list(watch.drawn)
 
 
 def draw_frames(parts: Parts, family: Family, config: AnimateConfig, column: Column) -> list[Image.Image]:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from sdplay import hub, templates
-from sdplay.asked import Asked, Drawn, draw_asked, draw_frames, given
+from sdplay.asked import Asked, Drawn, Watch, draw_asked, draw_frames, given
 from sdplay.bases import OfferedBase, load_bases
 from sdplay.columns import Column, parse_column
 from sdplay.compare import Comparison
@@ -233,12 +233,15 @@ class Engine:
         asked = {"prompts": prompts, "seeds": seeds, "adapter": adapter, "base_model": base_model, "drawing": values}
         return self.draw_pictures(asked)
 
-    def draw_pictures(self, values: Mapping[str, object], *, folder: Path | None = None) -> list[Drawn]:
-        """Draw what DrawConfig's `values` ask for, wait for it, return the PNGs, each with its settings inside. Raises SdplayError."""
+    def draw_pictures(self, values: Mapping[str, object], *, folder: Path | None = None, watch: Watch | None = None) -> list[Drawn]:
+        """Draw what DrawConfig's `values` ask for, wait for it, return the PNGs, each with its settings inside. Raises SdplayError.
+
+        watch: sees them as they come, and may end the work.
+        """
         config = parse(DrawConfig, {**values, "drawing": parse(GenerateConfig, given(values.get("drawing")))})
         column = parse_column(config.adapter, self.workspace)
         start = open_start(config.image, config.mask, config.strength)
-        asked = Asked(config, column, start, folder or self.workspace.pictures)
+        asked = Asked(config, column, start, folder or self.workspace.pictures, watch or Watch())
         return self._worker.draw(config.base_model, lambda parts, family: draw_asked(parts, family, asked)).result()
 
     def animate(self, values: Mapping[str, object], paths: Sequence[Path]) -> list[Path]:

@@ -73,8 +73,9 @@ def messages_in(source: str) -> set[str]:
 
 def _counted(call: ast.Call) -> Iterator[str]:
     """What `count_of(number, "picture")` says of one and of several."""
-    if isinstance(call.func, ast.Name) and call.func.id == "count_of" and isinstance(call.args[-1], ast.Constant):
-        yield from (f"{{}} {call.args[-1].value}", f"{{}} {call.args[-1].value}s")
+    thing = call.args[-1] if call.args else None
+    if isinstance(call.func, ast.Name) and call.func.id == "count_of" and isinstance(thing, ast.Constant):
+        yield from (f"{{}} {thing.value!s}", f"{{}} {thing.value!s}s")
 
 
 def _silent_parts(node: ast.AST) -> Iterator[ast.AST]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from pathlib import Path
+from threading import Event
+from types import SimpleNamespace
 
 import gradio as gr
 import numpy as np
@@ -14,7 +16,7 @@ from sdplay.config import GenerateConfig
 from sdplay.engine import Engine
 from sdplay.errors import AdapterError, ConfigError
 from sdplay.ui.access import Access
-from sdplay.ui.tabs.draw import MOST_ADAPTERS, counted_seeds, draw_asked, fill_from_file, kept_start, show_strengths
+from sdplay.ui.tabs.draw import MOST_ADAPTERS, Drawings, counted_seeds, draw_asked, fill_from_file, kept_start, show_strengths
 
 NAMES = ("negative_prompt", "steps", "guidance_scale", "scheduler")
 
@@ -62,11 +64,16 @@ def test_the_form_draws_and_the_picture_fills_the_form_again(engine: Engine, tin
     settings = ["blue", 3, 2.5, "Euler a"]
     access = Access(base_model=str(tiny_base))
 
-    html = draw_asked(engine, access, NAMES, "a red ball", "5", 2, str(tiny_base), [], *weights, None, 0.6, *settings)
+    visitor = SimpleNamespace(session_hash="me")
+    *_, (html, cancel) = draw_asked(
+        engine, access, Drawings(), NAMES, visitor, "a red ball", "5", 2, str(tiny_base), [], *weights, None, 0.6, *settings
+    )
     path = next(engine.workspace.pictures.glob("*-s5.png"))
     filled = fill_from_file(NAMES, str(path))
 
     assert html.count("<img") == 2
+    assert "Drew 2 pictures." in html
+    assert not cancel["interactive"]
     assert (png_settings.read(path) or {})["scheduler"] == "Euler a"
     assert filled[:5] == ["a red ball", "5", 1, str(tiny_base), []]
     assert filled[5 : 5 + MOST_ADAPTERS] == [gr.skip()] * MOST_ADAPTERS
@@ -77,7 +84,33 @@ def test_an_empty_prompt_gets_a_sentence(engine: Engine) -> None:
     given = [" ", "1", 1, "mini", [], *[1] * MOST_ADAPTERS, None, 0.6, *[GenerateConfig().model_dump()[name] for name in NAMES]]
 
     with pytest.raises(ConfigError, match="There is no prompt"):
-        draw_asked(engine, Access(), NAMES, *given)
+        next(draw_asked(engine, Access(), Drawings(), NAMES, SimpleNamespace(session_hash="me"), *given))
+
+
+def test_a_drawing_is_cancelled_while_it_waits_and_draws_nothing(engine: Engine, tiny_base: Path) -> None:
+    """Something else has the accelerator; the visitor is told at once, and what was asked for is not drawn later either."""
+    visitor, other, drawings, held = SimpleNamespace(session_hash="me"), SimpleNamespace(session_hash="you"), Drawings(), Event()
+    settings = [GenerateConfig().model_dump()[name] for name in NAMES]
+    blocking = engine.in_worker(str(tiny_base), lambda _parts, _family: held.wait(60))
+    asked = draw_asked(
+        engine, Access(base_model=str(tiny_base)), drawings, NAMES, visitor, "a ball", "1", 4, str(tiny_base), [],
+        *[1] * MOST_ADAPTERS, None, 0.6, *settings,
+    )  # fmt: skip
+
+    html, cancel = next(asked)
+    drawings.cancel(other)
+    assert "0 of 4 pictures" in html
+    assert cancel["interactive"]
+    drawings.cancel(visitor)
+    told, cancel = next(asked)
+    assert "Cancelled. Drew 0 pictures." in told
+    assert not cancel["interactive"]
+    assert list(asked) == []
+
+    held.set()
+    blocking.result()
+    engine.in_worker(str(tiny_base), lambda _parts, _family: None).result()
+    assert not list(engine.workspace.pictures.glob("*.png"))
 
 
 def test_on_a_public_server_no_adapter_of_a_mix_is_a_path() -> None:

@@ -108,7 +108,7 @@ def create_compare_tab(engine: Engine, access: Access, words: Sequence[Control],
     adder.input(friendly(add_column), [columns, adder], [columns, adder], **quick())
     filled = [*tab.asked, brought]
     brought.upload(friendly(take_file, engine, tuple(form.controls)), [brought, columns], filled, **quick())
-    changes = [columns.edit, *(control.change for control in tab.asked)]
+    changes = [columns.edit, *(control.change for control in tab.asked), pulse.news("compare")]  # pictures that were drawn tell the pace
     gr.on(changes, friendly(count_cells, engine, tuple(form.controls)), tab.asked, [count, draw], **live())
     return tab
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,15 +15,15 @@ import gradio as gr
 from PIL import Image, ImageChops
 
 from sdplay import png_settings
-from sdplay.asked import Drawn
+from sdplay.asked import Drawn, Watch
 from sdplay.bases import load_bases
 from sdplay.columns import joined_adapters, split_adapters
 from sdplay.config import DrawConfig, GenerateConfig
 from sdplay.engine import Engine
-from sdplay.errors import ConfigError
+from sdplay.errors import ConfigError, SdplayError
 from sdplay.hub import MINI
 from sdplay.ui.access import Access
-from sdplay.ui.errors import friendly
+from sdplay.ui.errors import UNEXPECTED, friendly
 from sdplay.ui.files import find_file
 from sdplay.ui.forms import Control, Form, control, controls_of
 from sdplay.ui.html import html_block
@@ -29,11 +32,14 @@ from sdplay.ui.tabs.events import quick, silent
 from sdplay.ui.views import draw as views
 from sdplay.ui.views.text import message
 
+LOG = logging.getLogger("sdplay")
 MOST_ADAPTERS = 4
 MOST_PICTURES = 16
 PAINT = "rgba(99, 102, 241, 0.7)"
 """Seen through, and seen on white and black."""
 PAINTED_ALPHA = 64
+LOOK_S = 0.3
+"""How often the page looks for a new picture."""
 BRUSH_PX = 16
 
 
@@ -76,11 +82,15 @@ def create_draw_tab(engine: Engine, access: Access) -> DrawTab:
         form = Form({**basic, **controls_of(GenerateConfig, "expert", prefix="draw")})
     with gr.Row(elem_classes="sd-actions"):
         draw = gr.Button("Draw", variant="primary", elem_id="draw-start")
+        cancel = gr.Button("Cancel", elem_id="draw-cancel", interactive=False)
     shown = html_block(views.nothing_drawn(), elem_id="draw-pictures")
 
-    working: dict[str, Any] = {"api_visibility": "private", "concurrency_limit": 1, "concurrency_id": "gpu", "trigger_mode": "once"}
+    working: dict[str, Any] = {**quick(), "trigger_mode": "once"}
+    drawings = Drawings()
     inputs = [prompt, seeds, count, base, adapters, *strengths, start.editor, start.strength, *form.inputs]
-    gr.on([draw.click, prompt.submit], friendly(draw_asked, engine, access, tuple(form.controls)), inputs, shown, **working)
+    asked = friendly(draw_asked, engine, access, drawings, tuple(form.controls))
+    gr.on([draw.click, prompt.submit], asked, inputs, [shown, cancel], **working)
+    cancel.click(drawings.cancel, None, cancel, **quick())
     adapters.change(show_strengths, [adapters, *strengths], strengths, **silent())
     upload.upload(friendly(add_upload, engine), [upload, adapters], [adapters, upload], **quick())
     filled = [prompt, seeds, count, base, adapters, *strengths, start.strength, *form.inputs, start.note]
@@ -140,21 +150,75 @@ def _create_start() -> _Start:
     return _Start(editor, strength, settings, html_block(elem_id="draw-note"))
 
 
-def draw_asked(engine: Engine, access: Access, names: Sequence[str], *given: Any) -> str:  # noqa: ANN401  whatever the controls hold
-    """Draw what the form asks for; the cards."""
+class Drawings:
+    """What each visitor has drawn now, so that they can cancel it."""
+
+    def __init__(self) -> None:
+        self._watches: dict[str, Watch] = {}
+
+    @contextmanager
+    def begin(self, visitor: str) -> Iterator[Watch]:
+        """A drawing of theirs, until the block ends; leaving it early cancels it."""
+        watch = self._watches[visitor] = Watch()
+        try:
+            yield watch
+        finally:
+            watch.cancelled.set()
+            if self._watches.get(visitor) is watch:
+                del self._watches[visitor]
+
+    def cancel(self, request: gr.Request) -> Any:  # noqa: ANN401  an update of Gradio's
+        """Draw no more of what this visitor asked for; what is there stays."""
+        if watch := self._watches.get(request.session_hash or ""):
+            watch.cancelled.set()
+        return gr.update(interactive=False)
+
+
+def draw_asked(
+    engine: Engine, access: Access, drawings: Drawings, names: Sequence[str], request: gr.Request, *given: Any  # noqa: ANN401  whatever the controls hold
+) -> Iterator[tuple[str, Any]]:  # fmt: skip
+    """Draw what the form asks for: the cards as they come, and whether it can be cancelled."""
+    asked = _asked(access, names, *given)
+    editor, wanted = given[5 + MOST_ADAPTERS], len(asked["seeds"])
+    pool = ThreadPoolExecutor(1)
+    with tempfile.TemporaryDirectory() as folder, drawings.begin(request.session_hash or "") as watch:
+        work = pool.submit(engine.draw_pictures, {**asked, **kept_start(editor, Path(folder))}, watch=watch)
+        pool.shutdown(wait=False)  # what is cancelled may have to wait for its turn to see it
+        told = None
+        while not work.done() and not watch.cancelled.is_set():
+            there, reason = len(watch.drawn), waiting_for(engine, asked["base_model"])
+            if (there, reason) != told:
+                told = there, reason
+                yield views.drawing(watch.drawn[:there], wanted, reason), gr.update(interactive=True)
+            wait([work], timeout=LOOK_S)
+        if work.done() and (error := work.exception()):
+            LOG.info("drawing failed", exc_info=error)
+            known = error if isinstance(error, SdplayError) else SdplayError(UNEXPECTED)
+            yield message("error", known.message, known.hint), gr.update(interactive=False)
+            return
+        drawn = list(watch.drawn)
+        yield views.cards(drawn, shown_settings(drawn), cancelled=len(drawn) < wanted), gr.update(interactive=False)
+
+
+def waiting_for(engine: Engine, base_model: str) -> str:
+    """Why nothing is drawn yet, if a run of another base has the accelerator."""
+    active = engine.active_run()
+    if active is None or active.settings.get("base_model") == base_model:
+        return ""
+    return f"This base has to wait until the run {active.id} has ended."
+
+
+def _asked(access: Access, names: Sequence[str], *given: Any) -> dict[str, Any]:  # noqa: ANN401  as above
     prompt, seeds, count, base, adapters, *others = given
-    weights, editor, strength, settings = others[:MOST_ADAPTERS], *others[MOST_ADAPTERS : MOST_ADAPTERS + 2], others[MOST_ADAPTERS + 2 :]
+    weights, strength, settings = others[:MOST_ADAPTERS], others[MOST_ADAPTERS + 1], others[MOST_ADAPTERS + 2 :]
     if not prompt.strip():
         raise ConfigError("There is no prompt.", "Write what to draw, for example: red apple.")
     wanted = counted_seeds(seeds, count)
     adapters = access.columns(adapters or [])
-    asked = {
+    return {
         "base_model": access.base(base), "adapter": joined_adapters(list(zip(adapters, weights, strict=False))), "prompts": [prompt],
         "seeds": wanted, "strength": strength, "drawing": dict(zip(names, settings, strict=True)),
     }  # fmt: skip
-    with tempfile.TemporaryDirectory() as folder:
-        drawn = engine.draw_pictures({**asked, **kept_start(editor, Path(folder))})
-    return views.cards(drawn, shown_settings(drawn))
 
 
 def counted_seeds(seeds: str, count: float | None) -> list[int]:

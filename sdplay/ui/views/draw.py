@@ -14,10 +14,22 @@ def nothing_drawn() -> str:
     return empty("Nothing drawn yet", "Write a prompt and press Draw. Every picture is a PNG that knows how it was made.")
 
 
-def cards(drawn: Sequence[Drawn], settings: Mapping[str, object]) -> str:
+def drawing(drawn: Sequence[Drawn], wanted: int, waits_for: str) -> str:
+    """What is there so far, while the rest is drawn. waits_for: why nothing has begun, if it has not."""
+    told = waits_for or f"{len(drawn)} of {count_of(wanted, 'picture')}"
+    body = "".join(_card(shot) for shot in drawn)
+    return (
+        f'<div class="sd-card sd-status sd-running"><div class="sd-head"><span class="sd-dot"></span><strong>Drawing</strong>'
+        f'<span>{esc(told)}</span></div><progress max="{wanted}" value="{len(drawn)}" aria-label="Pictures drawn"></progress></div>'
+        f'<div class="sd-grid sd-pictures">{body}</div>'
+    )
+
+
+def cards(drawn: Sequence[Drawn], settings: Mapping[str, object], *, cancelled: bool = False) -> str:
     """The pictures, newest request first: each opens in full, gives its settings back, or becomes the start picture."""
     facts = "".join(f"<span>{esc(name)}: {esc(value)}</span>" for name, value in settings.items())
     told = f"Drew {count_of(len(drawn), 'picture')}."
+    told = f"Cancelled. {told}" if cancelled else told
     body = "".join(_card(shot) for shot in drawn)
     return f'{message("good", told)}<div class="sd-facts">{facts}</div><div class="sd-grid sd-pictures">{body}</div>'
 
