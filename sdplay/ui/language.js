@@ -1,7 +1,7 @@
 // Says the page in another language: OFFERED is {code: name}. English is what the server says; nothing happens then.
 // A catalogue has whole texts as keys, with {} where something is put in. What users wrote stays: inputs, code, translate="no".
 (() => {
-  const KEY = 'sdplay:language', SPOKEN = ['placeholder', 'title', 'aria-label', 'alt'], MOST = 5000, LEAST = 4;  // letters a text must have that begins with what is put in
+  const KEY = 'sdplay:language', SPOKEN = ['placeholder', 'title', 'aria-label', 'alt'], MOST = 5000, LEAST = 6;  // letters a text must have that begins with what is put in
   const kept = (() => { try { return localStorage.getItem(KEY); } catch { return null; } })();
   const wanted = new URLSearchParams(location.search).get('lang') ?? kept ?? navigator.language.slice(0, 2);
   const language = wanted in OFFERED ? wanted : 'en';
@@ -25,9 +25,10 @@
   const texts = new Map(), byWord = new Map(), loose = [], known = new Map();
 
   function learn(catalogue) {
+    const meant = new Set(Object.keys(catalogue.more));
     for (const [english, other] of Object.entries({...catalogue.texts, ...catalogue.more})) {
       if (!english.includes('{}')) { texts.set(english, other); continue; }
-      if (!/[A-Za-z]/.test(english[0]) && english.replace(/\{\}|[^A-Za-z]/g, '').length < LEAST) continue;
+      if (!meant.has(english) && !/[A-Za-z]/.test(english[0]) && english.replace(/\{\}|[^A-Za-z]/g, '').length < LEAST) continue;
       const pattern = {pieces: english.split('{}'), other, length: english.replaceAll('{}', '').length};
       const word = /^[A-Za-z]+(?=[ ,.:])/.exec(english)?.[0];
       const group = word ? byWord.get(word) ?? byWord.set(word, []).get(word) : loose;
@@ -51,18 +52,29 @@
   }
 
   // `2 columns x 6 prompts`
+  const listed = text => {
+    const parts = text.split(', ').map(part => texts.get(part) ?? (/\d/.test(part) ? whole(part) : undefined));
+    return parts.length > 1 && parts.every(Boolean) ? parts.join(', ') : text;
+  };
   const counted = text => text.split(' x ').map(part => part.replace(/^(\d+) (.+)$/, (all, number, thing) => whole(all) ?? all)).join(' x ');
 
   function filled({pieces, other}, text, isWide) {
-    const found = slots(pieces, text), parts = found?.map(part => texts.get(part) ?? (/^\d+ /.test(part) ? counted(part) : part));
+    const found = slots(pieces, text), parts = found?.map(part => texts.get(part) ?? (/^\d+ /.test(part) ? counted(part) : listed(part)));
     if (!isWide && found?.some((part, place) => parts[place] === part && /[.!?] [A-Z]/.test(part))) return undefined;
     let next = 0;
     return parts && other.replace(/\{(\d*)\}/g, (_, number) => parts[number ? number - 1 : next++] ?? '');
   }
 
-  // isWide: also where whole sentences would be taken for what is put in.
+  // The sign at its end may be another one: `no GPU needed;`, `no GPU needed.`
   function whole(text, isWide = false) {
     if (!/[A-Za-z]{2}/.test(text)) return text;
+    const sign = /[.;:,]$/.exec(text)?.[0], bare = sign && text.slice(0, -1);
+    return exactly(text, isWide) ?? (sign && joined(exactly(bare, isWide), sign)) ?? (sign && joined(exactly(`${bare}.`, isWide)?.replace(/\.$/, ''), sign));
+  }
+  const joined = (text, sign) => text === undefined ? undefined : text + sign;
+
+  // isWide: also where whole sentences would be taken for what is put in.
+  function exactly(text, isWide) {
     const exact = texts.get(text);
     if (exact !== undefined) return exact;
     for (const pattern of [...(byWord.get(/^[A-Za-z]+/.exec(text)?.[0]) ?? []), ...loose]) {
@@ -146,7 +158,7 @@
         }
       }
       if (changes.some(({type}) => type === 'childList')) mark();
-    }).observe(document.body, {subtree: true, childList: true, characterData: language !== 'en', attributes: language !== 'en', attributeFilter: SPOKEN});
+    }).observe(document.body, {subtree: true, childList: true, ...(language === 'en' ? {} : {characterData: true, attributes: true, attributeFilter: SPOKEN})});
   }
 
   if (document.body) start(); else document.addEventListener('DOMContentLoaded', start);

@@ -24,7 +24,7 @@ UNSEEN = ("mini", "cli", "__main__.py", "ui/api.py", "ui/api_runs.py", "ui/messa
 """What no page shows: the recipe of the embedded base, the command line, the API's own words."""
 PRESET_FIELDS = ("title", "why", "needs", "what", "note", "label", "takes", "look", "text", "description", "name", "about")
 """Keys of presets/*.yaml and of lessons' heads whose texts the page shows."""
-PRESET_FOLDERS = ("training", "prompts", "samples", "experiments", "lessons", "styles")
+PRESET_FOLDERS = ("training", "prompts", "samples", "experiments", "lessons", "styles", "bases.yaml")
 SPOKEN_ATTRIBUTES = re.compile(r'(?:title|aria-label|alt|placeholder)="([^"]*)"')
 SCRIPT_TEXT = re.compile(r"""(?<![\w.])['"`]([A-Z][^'"`\n]*)['"`]""")
 SLOT = re.compile(r"\$\{[^}]*\}")
@@ -119,7 +119,7 @@ def is_message(text: str) -> bool:
 
 def _in_presets() -> Iterator[tuple[str, str]]:
     for folder in PRESET_FOLDERS:
-        for path in sorted((PRESETS / folder).rglob("*")):
+        for path in sorted((PRESETS / folder).rglob("*") if (PRESETS / folder).is_dir() else [PRESETS / folder]):
             if path.suffix in (".yaml", ".md"):
                 place = str(path.relative_to(PRESETS))
                 head, _, body = path.read_text(encoding="utf-8").removeprefix("---\n").partition("\n---\n")

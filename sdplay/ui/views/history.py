@@ -121,7 +121,8 @@ def _card(entry: Adapter) -> str:
         f'<button type="button" class="sd-link" data-action="remove" data-id="{column}">Remove</button>' if entry.origin != "run" else ""
     )
     return (
-        f'<article class="sd-adapter"><div class="sd-thumb">{shown}</div><strong>{"★ " if entry.star else ""}{esc(entry.title)}</strong>'
+        f'<article class="sd-adapter"><div class="sd-thumb">{shown}</div>'
+        f'<strong translate="no">{"★ " if entry.star else ""}{esc(entry.title)}</strong>'
         f'<div class="sd-facts">{"".join(f"<span>{esc(fact)}</span>" for fact in told if fact)}</div>{trigger}{problem}'
         f'<div class="sd-card-actions">{mix if not facts.problem else ""}{remove}</div></article>'
     )
