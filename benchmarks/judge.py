@@ -24,8 +24,6 @@ from sdplay.mini import data
 
 STYLES = (*data.TRAINED_STYLES, data.HELD_OUT_STYLE)
 VIEWS = 2
-MOST_NAMES = 1100
-"""Of each style, evenly chosen: as many as the new style has."""
 HELD_OUT_SHARE = 0.15
 STEPS, BATCH = 1200, 256
 BINS = 8
@@ -39,7 +37,7 @@ USUAL = 3.0
 """Features are cut at so many standard deviations: no single colour that real icons seldom have decides alone."""
 STRONGEST, SPECKLE = 1.4, 0.04
 """Drawings are up to so much stronger in contrast than icons, and their flat areas flicker by so much: the judge learns not to mind."""
-VERSION = "5"
+VERSION = "4"
 """Part of the name of the kept weights: count up when the training changes."""
 
 
@@ -81,7 +79,7 @@ def features(pixels: Tensor) -> Tensor:
 
 
 def trained_judge(icons: Path, vae: AutoencoderKL, folder: Path) -> Judge:
-    """Train it in about two minutes, or read it from `folder`, where it is kept."""
+    """Train it in about a minute, or read it from `folder`, where it is kept."""
     facts = "\0".join([VERSION, *STYLES, str(sum(weight.double().abs().sum().item() for weight in vae.parameters()))])
     path = folder / f"judge-{hashlib.sha256(facts.encode()).hexdigest()[:12]}.safetensors"
     torch.manual_seed(0)
@@ -148,8 +146,7 @@ def _material(icons: Path, vae: AutoencoderKL) -> tuple[Tensor, Tensor, Tensor]:
     rng = np.random.default_rng(7)
     pictures, labels, held_out = [], [], []
     for style in STYLES:
-        names = data.names_of(icons, style)
-        for icon in data.draw_icons(icons, style, names[:: -(-len(names) // MOST_NAMES)]):
+        for icon in data.draw_icons(icons, style, data.names_of(icons, style)):
             pictures += [data.compose(icon, "white", size_px=64, rng=rng) for _ in range(VIEWS)]
             labels += [int(style == data.HELD_OUT_STYLE)] * VIEWS
             held_out += [is_held_out(icon.name)] * VIEWS

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-UNET_STEPS = 12650
+UNET_STEPS = 6650
 
 
 @dataclass(frozen=True)
@@ -33,13 +33,13 @@ class Recipe:
     ema_decay: float = 0.999
     views: int = 12
     """Compositions cached per (subject, style)."""
-    style_weights: tuple[float, ...] = (2.0, 1.0, 0.8, 0.8, 0.8)
+    style_weights: tuple[float, ...] = (2.0, 1.0)
     """How often each of data.TRAINED_STYLES is drawn: in few hours one style is learned well and the others beside it."""
-    composed: int = 1200
+    composed: int = 0
     """Pictures per style of small or of two subjects, of the starred ones."""
     composed_share: float = 0.12
     """How often those are drawn."""
-    synonym_share: float = 0.15
+    synonym_share: float = 0.0
     """How often a subject that has another word is called by it."""
     favour: float = 2.5
     """How much more often the starred subjects are drawn: few hours on a CPU teach few things well."""
