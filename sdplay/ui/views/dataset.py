@@ -116,7 +116,7 @@ def _sample_card(sample: Sample) -> str:
     return (
         f'<article class="sd-card sd-sample"><div class="sd-strip">{strip}</div><h3>{esc(sample.title)}</h3><p>{esc(sample.why)}</p>'
         f'<button type="button" class="sd-button" data-action="select" data-id="{esc(sample.id)}">{esc(label)}</button>'
-        f"<small>{esc(sample.licence)}, {esc(sample.source)}</small></article>"
+        f'<small translate="no">{esc(sample.licence)}, {esc(sample.source)}</small></article>'
     )
 
 

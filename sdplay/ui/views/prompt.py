@@ -70,7 +70,7 @@ def trigger_card(report: TriggerReport, word: str) -> str:
     chips = f'<div class="sd-chips" aria-label="Tokens of {esc(word)} and how common they are">{pieces}</div>' if pieces else ""
     buttons = "".join(
         f'<button type="button" class="sd-pick" data-action="select" data-id="{esc(name)}" title="Take {esc(name)} as trigger word">'
-        f"{esc(name)}</button>"
+        f'<span translate="no">{esc(name)}</span></button>'
         for name in report.candidates
     )
     better = f'<p class="sd-better">Short and rare for this base: {buttons}</p>' if buttons else ""
