@@ -1,4 +1,4 @@
-"""Where the embedded base model is trained, and in which precision."""
+"""Where the embedded base model is trained, and in which precision its denoiser is. Its autoencoder learns in float32 everywhere."""
 
 from __future__ import annotations
 

@@ -55,20 +55,19 @@ def train_autoencoder(recipe: Recipe, out: Path) -> None:
 
     Prints the reconstruction of the held-out style as it goes. Picks up where an earlier call stopped.
     """
-    machine = this_machine()
-    vae = new_autoencoder().to(machine.device, memory_format=torch.channels_last)
+    device = this_machine().device
+    vae = new_autoencoder().to(device, memory_format=torch.channels_last)
     optimizer = torch.optim.AdamW(vae.parameters(), lr=recipe.vae_lr, betas=(0.9, 0.99), weight_decay=0.0)
     step = _resume(out / "vae.pt", vae, optimizer)
     names = {style: data.names_of(recipe.icons, style)[:: recipe.vae_thinning] for style in data.AUTOENCODER_STYLES}
     icons = [icon for style, chosen in names.items() for icon in data.draw_icons(recipe.icons, style, chosen)]
-    unseen = pictures_of_held_out_style(recipe).to(machine.device)
+    unseen = pictures_of_held_out_style(recipe).to(device)
     rng = np.random.default_rng(recipe.seed + step)
     while step < recipe.vae_steps:
-        pixels = random_pictures(icons, recipe.vae_batch, recipe.size_px, rng).to(machine.device)
+        pixels = random_pictures(icons, recipe.vae_batch, recipe.size_px, rng).to(device)
         if step < WHOLE_PICTURES_FROM * recipe.vae_steps:
             pixels = random_crop(pixels, recipe.size_px // 2, rng)
-        with machine.autocast():
-            loss = autoencoder_loss(vae, pixels)
+        loss = autoencoder_loss(vae, pixels)
         _descend(loss, optimizer, learning_rate(step, recipe.vae_steps, recipe.vae_lr))
         step += 1
         if step % 200 == 0 or step == recipe.vae_steps:
@@ -84,8 +83,8 @@ def polish_decoder(recipe: Recipe, out: Path) -> None:
     Latents mean what they meant, so a denoiser that was trained on them stays right and only its pictures gain. Whole pictures of
     all icons, the posterior's mean. State in `out`/decoder.pt: picks up where an earlier call stopped.
     """
-    machine = this_machine()
-    vae = AutoencoderKL.from_pretrained(out / "vae", dtype=torch.float32).to(machine.device, memory_format=torch.channels_last)
+    device = this_machine().device
+    vae = AutoencoderKL.from_pretrained(out / "vae", dtype=torch.float32).to(device, memory_format=torch.channels_last)
     vae.requires_grad_(False)
     trained = [*vae.decoder.requires_grad_(True).parameters(), *vae.post_quant_conv.requires_grad_(True).parameters()]
     optimizer = torch.optim.AdamW(trained, lr=recipe.polish_lr, betas=(0.9, 0.99), weight_decay=0.0)
@@ -95,14 +94,13 @@ def polish_decoder(recipe: Recipe, out: Path) -> None:
     icons = [
         icon for style in data.AUTOENCODER_STYLES for icon in data.draw_icons(recipe.icons, style, data.names_of(recipe.icons, style))
     ][:: recipe.polish_thinning]
-    unseen = pictures_of_held_out_style(recipe).to(machine.device)
+    unseen = pictures_of_held_out_style(recipe).to(device)
     rng = np.random.default_rng(recipe.seed + 1 + step)
     while step < recipe.polish_steps:
-        pixels = random_pictures(icons, recipe.vae_batch, recipe.size_px, rng).to(machine.device)
-        with machine.autocast():
-            with torch.no_grad():
-                latents = vae.encode(pixels).latent_dist.mean
-            loss = reconstruction_loss(vae.decode(latents).sample, pixels)
+        pixels = random_pictures(icons, recipe.vae_batch, recipe.size_px, rng).to(device)
+        with torch.no_grad():
+            latents = vae.encode(pixels).latent_dist.mean
+        loss = reconstruction_loss(vae.decode(latents).sample, pixels)
         _descend(loss, optimizer, learning_rate(step, recipe.polish_steps, recipe.polish_lr))
         step += 1
         if step % 100 == 0 or step == recipe.polish_steps:

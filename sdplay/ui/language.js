@@ -4,7 +4,7 @@
   const KEY = 'sdplay:language', SPOKEN = ['placeholder', 'title', 'aria-label', 'alt'], MOST = 5000, LEAST = 6;  // letters a text must have that begins with what is put in
   const kept = (() => { try { return localStorage.getItem(KEY); } catch { return null; } })();
   const wanted = new URLSearchParams(location.search).get('lang') ?? kept ?? navigator.language.slice(0, 2);
-  const language = wanted in OFFERED ? wanted : 'en';
+  let language = Object.hasOwn(OFFERED, wanted) ? wanted : 'en';
 
   const mark = () => {
     if (document.documentElement.lang !== language) document.documentElement.lang = language;
@@ -51,11 +51,12 @@
     return from < end ? [...found, text.slice(from, end)] : undefined;
   }
 
-  // `2 columns x 6 prompts`
+  // `adapter 291 KB, the same for A1111 291 KB`: only when every part is known.
   const listed = text => {
     const parts = text.split(', ').map(part => texts.get(part) ?? (/\d/.test(part) ? whole(part) : undefined));
     return parts.length > 1 && parts.every(Boolean) ? parts.join(', ') : text;
   };
+  // `2 columns x 6 prompts`
   const counted = text => text.split(' x ').map(part => part.replace(/^(\d+) (.+)$/, (all, number, thing) => whole(all) ?? all)).join(' x ');
 
   function filled({pieces, other}, text, isWide) {
@@ -145,8 +146,13 @@
 
   async function start() {
     if (language !== 'en') {
-      learn(await (await fetch(`sdplay/languages/${language}.json`)).json());
-      sayAll(document.body);
+      const answer = await fetch(`sdplay/languages/${language}.json`).catch(() => null);
+      if (answer?.ok) {
+        learn(await answer.json());
+        sayAll(document.body);
+      } else {
+        language = 'en';  // nobody has logged in yet, or the server is away: it says English
+      }
     }
     mark();
     new MutationObserver(changes => {

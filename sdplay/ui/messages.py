@@ -20,7 +20,7 @@ from sdplay.ui.languages import Catalogue, load_catalogue
 from sdplay.workspace import PRESETS
 
 PACKAGE = Path(__file__).resolve().parent.parent
-UNSEEN = ("mini", "cli", "__main__.py", "ui/api.py", "ui/api_runs.py", "ui/messages.py", "ui/languages.py", "card.py", "film.py")
+UNSEEN = ("mini/", "cli/", "__main__.py", "ui/api.py", "ui/api_runs.py", "ui/messages.py", "ui/languages.py", "card.py", "film.py")
 """What no page shows: the recipe of the embedded base, the command line, the API's own words."""
 PRESET_FIELDS = ("title", "why", "needs", "what", "note", "label", "takes", "look", "text", "description", "name", "about")
 """Keys of presets/*.yaml and of lessons' heads whose texts the page shows."""

@@ -44,13 +44,13 @@ def test_names_in_braces_and_code_stay_as_they_are(code: str) -> None:
 
 def test_messages_are_found_in_the_source() -> None:
     """Whole, with what is put in as {}, and without tags; what programs read is none."""
-    source = '''
+    source = """
 def card(name, number):
-    """A docstring is no message."""
-    LOG.warning("nor is what is logged")
-    show(f"<p title=\\"What it is\\">Run {name} has ended.</p>", key="train.steps", style="color: red;")
-    return count_of(number, "picture")
-'''.replace("\\\\", "\\")
+    'A docstring is no message.'
+    LOG.warning('nor is what is logged')
+    show(f'<p class="x" aria-label="What it is">Run {name} has ended.</p>', key='train.steps', style='color: red;')
+    return count_of(number, 'picture')
+"""
 
     assert messages.messages_in(source) == {"What it is", "Run {} has ended.", "{} picture", "{} pictures"}
 

@@ -38,6 +38,8 @@ MOST_PICTURES = 16
 PAINT = "rgba(99, 102, 241, 0.7)"
 """Seen through, and seen on white and black."""
 PAINTED_ALPHA = 64
+AT_ONCE = 8
+"""Visitors whose drawings are watched; each holds a thread of the server's forty until theirs has come."""
 LOOK_S = 0.3
 """How often the page looks for a new picture."""
 BRUSH_PX = 16
@@ -85,7 +87,7 @@ def create_draw_tab(engine: Engine, access: Access) -> DrawTab:
         cancel = gr.Button("Cancel", elem_id="draw-cancel", interactive=False)
     shown = html_block(views.nothing_drawn(), elem_id="draw-pictures")
 
-    working: dict[str, Any] = {**quick(), "trigger_mode": "once"}
+    working: dict[str, Any] = {**quick(), "trigger_mode": "once", "concurrency_limit": AT_ONCE}
     drawings = Drawings()
     inputs = [prompt, seeds, count, base, adapters, *strengths, start.editor, start.strength, *form.inputs]
     asked = friendly(draw_asked, engine, access, drawings, tuple(form.controls))
@@ -178,8 +180,8 @@ def draw_asked(
     engine: Engine, access: Access, drawings: Drawings, names: Sequence[str], request: gr.Request, *given: Any  # noqa: ANN401  whatever the controls hold
 ) -> Iterator[tuple[str, Any]]:  # fmt: skip
     """Draw what the form asks for: the cards as they come, and whether it can be cancelled."""
-    asked = _asked(access, names, *given)
-    editor, wanted = given[5 + MOST_ADAPTERS], len(asked["seeds"])
+    asked, editor = _asked(access, names, *given)
+    wanted = len(asked["seeds"])
     pool = ThreadPoolExecutor(1)
     with tempfile.TemporaryDirectory() as folder, drawings.begin(request.session_hash or "") as watch:
         work = pool.submit(engine.draw_pictures, {**asked, **kept_start(editor, Path(folder))}, watch=watch)
@@ -208,17 +210,19 @@ def waiting_for(engine: Engine, base_model: str) -> str:
     return f"This base has to wait until the run {active.id} has ended."
 
 
-def _asked(access: Access, names: Sequence[str], *given: Any) -> dict[str, Any]:  # noqa: ANN401  as above
+def _asked(access: Access, names: Sequence[str], *given: Any) -> tuple[dict[str, Any], Any]:  # noqa: ANN401  as above
+    """What the form asks for, as DrawConfig's values, and what is in the editor. Raises ConfigError."""
     prompt, seeds, count, base, adapters, *others = given
-    weights, strength, settings = others[:MOST_ADAPTERS], others[MOST_ADAPTERS + 1], others[MOST_ADAPTERS + 2 :]
+    weights, (editor, strength, *settings) = others[:MOST_ADAPTERS], others[MOST_ADAPTERS:]
     if not prompt.strip():
         raise ConfigError("There is no prompt.", "Write what to draw, for example: red apple.")
     wanted = counted_seeds(seeds, count)
     adapters = access.columns(adapters or [])
-    return {
+    asked = {
         "base_model": access.base(base), "adapter": joined_adapters(list(zip(adapters, weights, strict=False))), "prompts": [prompt],
         "seeds": wanted, "strength": strength, "drawing": dict(zip(names, settings, strict=True)),
     }  # fmt: skip
+    return asked, editor
 
 
 def counted_seeds(seeds: str, count: float | None) -> list[int]:
