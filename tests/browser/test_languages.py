@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from pathlib import Path
 
 import pytest
 
 from sdplay.ui.languages import Catalogue, load_catalogue
-from tests.browser.conftest import Visit
+from tests.browser.conftest import Visit, serving
 from tests.browser.test_accessibility import TABS
+from tests.test_history import finished_run
 
 pytestmark = pytest.mark.browser
 
@@ -33,9 +35,33 @@ SAME = re.compile(
     r"|\d{8}-\d{6}-\S+|[a-z0-9]+(_[a-z0-9]+)+|https?://\S+|owner/name"  # runs, settings, addresses
 )
 """What is the same in every language."""
-THEIRS = ("sdplay", "tiny-base", "mini", "fxemoji", "logo", "ohwx", "lora", "API", "Gradio", "my-gnome", "a photo of {token} {class}")
+THEIRS = (
+    "sdplay",
+    "tiny-base",
+    "mini",
+    "fxemoji",
+    "logo",
+    "ohwx",
+    "lora",
+    "API",
+    "CPU",
+    "Gradio",
+    "my-gnome",
+    "a photo of {token} {class}",
+)
 """Names and prompts that nobody translates."""
 SPLIT = re.compile(r"((?<=[.!?:;,])\s+|\s+[·(]\s?)")
+
+
+@pytest.fixture(scope="module")
+def server(tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A server of this module's own: what other tests leave behind must not be read here. It has two runs."""
+    home = tmp_path_factory.mktemp("german")
+    (home / "runs").mkdir()
+    for name in ("red fox", "blue fox"):
+        finished_run(home / "runs", name, base_model=str(tiny_base), token="ohwx")
+    with serving(str(tiny_base), home) as address:
+        yield address
 
 
 class Reader:

@@ -38,7 +38,7 @@ def trash_list(trash: Sequence[Deleted]) -> str:
     if not trash:
         return '<p class="sd-why">The trash is empty.</p>'
     items = "".join(
-        f'<li><span>{esc(entry.id)}</span><span class="sd-why">{megabytes(entry.num_bytes)}, {esc(age(entry.deleted_at))}</span>'
+        f'<li>{_names(entry.id)}<span class="sd-why">{megabytes(entry.num_bytes)}, {esc(age(entry.deleted_at))}</span>'
         f'<button type="button" class="sd-link" data-action="restore" data-id="{esc(entry.id)}">Restore</button></li>'
         for entry in trash
     )
@@ -77,16 +77,11 @@ def _item(row: RunSummary, chosen: bool) -> str:
     )
     loss = "" if row.loss is None else f"loss {row.loss:.4f}"
     took = duration(row.worked_seconds) if row.worked_seconds else ""
-    facts = (
-        f"{row.step}/{row.steps}",
-        row.method.replace("_", " "),
-        row.base.split("/")[-1],
-        row.dataset,
-        loss,
-        took,
-        megabytes(row.num_bytes),
+    told = (
+        _facts(f"{row.step}/{row.steps}", row.method.replace("_", " "))
+        + _names(row.base.split("/")[-1], row.dataset)
+        + _facts(loss, took, megabytes(row.num_bytes), age(row.submitted_at))
     )
-    told = "".join(f"<span>{esc(fact)}</span>" for fact in (*facts, age(row.submitted_at)) if fact)
     note = f'<p class="sd-note-text" translate="no">{esc(row.note)}</p>' if row.note else ""
     mark = ' aria-current="true"' if chosen else ""
     return (
@@ -98,6 +93,15 @@ def _item(row: RunSummary, chosen: bool) -> str:
     )
 
 
+def _facts(*facts: str) -> str:
+    return "".join(f"<span>{esc(fact)}</span>" for fact in facts if fact)
+
+
+def _names(*names: str) -> str:
+    """What nobody translates: the names of bases, data sets, files."""
+    return "".join(f'<span translate="no">{esc(name)}</span>' for name in names if name)
+
+
 def _card(entry: Adapter) -> str:
     facts = entry.facts
     if entry.origin == "run":
@@ -105,13 +109,11 @@ def _card(entry: Adapter) -> str:
     else:
         url = file_url("adapters", "preview", entry.picture, width=160) if entry.picture else ""
     shown = picture(url, f"Drawn with {entry.title}") if url else '<span class="sd-missing"></span>'
-    where = facts.source or ORIGINS[entry.origin]
     told = (
-        where,
-        facts.method.replace("_", " "),
-        facts.family.split("/")[-1],
-        f"rank {facts.rank}" if facts.rank else "",
-        megabytes(entry.num_bytes) if entry.num_bytes else "",
+        (_names(facts.source) or _facts(ORIGINS[entry.origin]))
+        + _facts(facts.method.replace("_", " "))
+        + _names(facts.family.split("/")[-1])
+        + _facts(f"rank {facts.rank}" if facts.rank else "", megabytes(entry.num_bytes) if entry.num_bytes else "")
     )
     trigger = f"<p>called by <code>{esc(facts.trigger)}</code></p>" if facts.trigger else ""
     problem = message("warning", facts.problem) if facts.problem else ""
@@ -123,7 +125,7 @@ def _card(entry: Adapter) -> str:
     return (
         f'<article class="sd-adapter"><div class="sd-thumb">{shown}</div>'
         f'<strong translate="no">{"★ " if entry.star else ""}{esc(entry.title)}</strong>'
-        f'<div class="sd-facts">{"".join(f"<span>{esc(fact)}</span>" for fact in told if fact)}</div>{trigger}{problem}'
+        f'<div class="sd-facts">{told}</div>{trigger}{problem}'
         f'<div class="sd-card-actions">{mix if not facts.problem else ""}{remove}</div></article>'
     )
 
