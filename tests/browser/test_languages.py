@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from sdplay.ui.languages import Catalogue, load_catalogue
 from tests.browser.conftest import Visit, serving
@@ -59,7 +60,9 @@ def server(tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     home = tmp_path_factory.mktemp("german")
     (home / "runs").mkdir()
     for name in ("red fox", "blue fox"):
-        finished_run(home / "runs", name, base_model=str(tiny_base), token="ohwx")
+        run = finished_run(home / "runs", name, base_model=str(tiny_base), token="ohwx")
+        (run.folder / "samples" / "000000").mkdir(parents=True)
+        Image.new("RGB", (64, 64), "orange").save(run.folder / "samples" / "000000" / "00-a.png")
     with serving(str(tiny_base), home) as address:
         yield address
 
