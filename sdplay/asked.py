@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Event
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from sdplay.columns import Column
 from sdplay.config import AnimateConfig, DrawConfig
+from sdplay.errors import Cancelled
 from sdplay.start import StartPicture
 from sdplay.workspace import slug
 
@@ -29,10 +31,21 @@ class Drawn:
 
 
 @dataclass(frozen=True)
+class Coming:
+    """Pictures that are being drawn just now: small ones of what they will be, and how far they are."""
+
+    pictures: tuple[Image.Image, ...] = ()
+    step: int = 0
+    steps: int = 0
+
+
+@dataclass
 class Watch:
-    """Lets another thread see pictures as they come, and end the work before the next one."""
+    """Lets another thread see pictures as they come, and end the work between two denoising steps."""
 
     drawn: list[Drawn] = field(default_factory=list)
+    coming: Coming = field(default_factory=Coming)
+    """Empty while nothing is known of them, or where they come too fast to be looked at."""
     cancelled: Event = field(default_factory=Event)
 
 
@@ -51,6 +64,7 @@ def draw_asked(parts: Parts, family: Family, asked: Asked) -> list[Drawn]:
     """Draw and write every picture into the folder, beside those that are there; fewer when it is cancelled. Raises SdplayError."""
     from sdplay import sample
     from sdplay.formats import read_adapter
+    from sdplay.preview import Previews
 
     config, watch = asked.config, asked.watch
     if watch.cancelled.is_set():
@@ -60,13 +74,18 @@ def draw_asked(parts: Parts, family: Family, asked: Asked) -> list[Drawn]:
     shared = {**config.drawing.model_dump(), "base_model": config.base_model, "adapter": asked.column.text}
     if asked.start:
         shared |= {"image_strength": config.strength, "image": Path(config.image).name, "mask": Path(config.mask).name}
-    with sample.using(parts, adapters):
-        for shot, picture in zip(shots, sample.draw(parts, family, shots, config.drawing, start=asked.start), strict=True):
+
+    def show(step: int, steps: int, pictures: list[Image.Image]) -> None:
+        watch.coming = Coming(tuple(pictures), step, steps)
+
+    onlooker = sample.Onlooker(watch.cancelled.is_set, Previews(parts, family, show).after_step)
+    drawn = sample.draw(parts, family, shots, config.drawing, onlooker=onlooker, start=asked.start)
+    with sample.using(parts, adapters), suppress(Cancelled):
+        for shot, picture in zip(shots, drawn, strict=True):
             path = _free_path(asked.folder, f"{slug(shot.prompt) or 'picture'}-s{shot.seed}")
             sample.write_png(path, picture, {**shared, "prompt": shot.prompt, "seed": shot.seed})
+            watch.coming = Coming()
             watch.drawn.append(Drawn(path, shot.prompt, shot.seed))
-            if watch.cancelled.is_set():
-                break
     return list(watch.drawn)
 
 

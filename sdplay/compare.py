@@ -289,7 +289,7 @@ class _Easel:
             with explained_memory_errors("drawing"):
                 shots = [sample.Shot(spec.prompt, spec.seed) for spec in specs]
                 since = time.monotonic()
-                pictures = sample.draw(drawing.parts, drawing.family, shots, specs[0].drawing, cancelled=drawing.cancelled)
+                pictures = sample.draw(drawing.parts, drawing.family, shots, specs[0].drawing, onlooker=sample.Onlooker(drawing.cancelled))
                 for spec, picture in zip(specs, pictures, strict=True):
                     self._seconds += time.monotonic() - since
                     self._keep(spec, picture)

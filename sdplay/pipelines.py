@@ -130,9 +130,12 @@ def run_pipeline(parts: Parts, request: DrawRequest, filler: Any, **arguments: A
     def check(pipe: Any, step: int, timestep: int, values: dict[str, Any]) -> dict[str, Any]:  # noqa: ANN401  diffusers' own
         if request.cancelled():
             raise Cancelled("Drawing was cancelled.")
+        if request.after_step:
+            request.after_step(step + 1, pipe.num_timesteps, *expected)
         return values
 
     scheduler = scheduler_for(parts.pipeline.scheduler, request.scheduler)
+    expected: list[Tensor] = []
     generators = [torch.Generator().manual_seed(seed) for seed in request.seeds]
     if request.start:
         components = {**parts.pipeline.components, "scheduler": copy.deepcopy(scheduler)}
@@ -145,7 +148,7 @@ def run_pipeline(parts: Parts, request: DrawRequest, filler: Any, **arguments: A
         arguments["latents"] = own if request.noise is None else request.noise
     if request.guidance_rescale:
         arguments["guidance_rescale"] = _supported(request.guidance_rescale, pipeline)
-    with _drawing_with(pipeline, scheduler, generators), autocast(parts.device):
+    with _drawing_with(pipeline, scheduler, generators, expected if request.after_step else None), autocast(parts.device):
         return pipeline(
             prompt_embeds=request.conditioning.hidden,
             negative_prompt_embeds=request.negative.hidden,
@@ -169,17 +172,48 @@ def _start_arguments(start: Start, count: int) -> dict[str, Any]:
 
 
 @contextmanager
-def _drawing_with(pipeline: Any, scheduler: Any, generators: list[torch.Generator]) -> Iterator[None]:  # noqa: ANN401  diffusers' own
-    """The pipeline with another scheduler. One that adds noise in every step takes it from the pictures' own seeds."""
+def _drawing_with(
+    pipeline: Any, scheduler: Any, generators: list[torch.Generator], expected: list[Tensor] | None  # noqa: ANN401  diffusers' own
+) -> Iterator[None]:  # fmt: skip
+    """The pipeline with another scheduler. One that adds noise in every step takes it from the pictures' own seeds.
+
+    expected: where the newest guess at the clean latents is put, if somebody wants it.
+    """
     own = pipeline.scheduler
     if type(scheduler).__name__ == "FlowMatchLCMScheduler":  # diffusers 0.42's SD3 pipelines hand it no generator
         scheduler.step = functools.partial(scheduler.step, generator=generators)
+    if expected is not None:
+        scheduler.step = functools.partial(_step_and_tell, scheduler, scheduler.step, expected)
     pipeline.scheduler = scheduler
     try:
         yield
     finally:
         scheduler.__dict__.pop("step", None)
         pipeline.scheduler = own
+
+
+def _step_and_tell(
+    scheduler: Any, step: Any, expected: list[Tensor], output: Tensor, t: Tensor, sample: Tensor, **options: Any  # noqa: ANN401  diffusers' own
+) -> tuple[Tensor]:  # fmt: skip
+    """A scheduler's step as the pipelines call it; what it takes the clean latents for is put into `expected`."""
+    result = step(output, t, sample, **{**options, "return_dict": True})
+    expected[:] = [_clean(scheduler, result, output, t, sample)]
+    return (result.prev_sample,)
+
+
+def _clean(scheduler: Any, result: Any, output: Tensor, t: Tensor, sample: Tensor) -> Tensor:  # noqa: ANN401  diffusers' own
+    """(B, C, h, w) as the scheduler says it, or by the definition of what the denoiser predicts."""
+    if getattr(result, "pred_original_sample", None) is not None:
+        return result.pred_original_sample
+    if getattr(scheduler, "model_outputs", None):  # DPM++ and UniPC keep what they made of it
+        return next(output for output in reversed(scheduler.model_outputs) if output is not None)
+    if not hasattr(scheduler, "alphas_cumprod"):
+        return sample - t / scheduler.config.num_train_timesteps * output
+    alpha = scheduler.alphas_cumprod[int(t)].sqrt()
+    sigma = (1 - scheduler.alphas_cumprod[int(t)]).sqrt()
+    if scheduler.config.prediction_type == "v_prediction":
+        return alpha * sample - sigma * output
+    return (sample - sigma * output) / alpha
 
 
 def _supported(guidance_rescale: float, pipeline: Any) -> float:  # noqa: ANN401  diffusers' own

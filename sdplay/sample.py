@@ -17,7 +17,7 @@ from torch.nn import functional
 
 from sdplay import png_settings
 from sdplay.config import GenerateConfig
-from sdplay.families import Conditioning, DrawRequest, Family, Parts, Reading, Start, batch, checked_size
+from sdplay.families import AfterStep, Conditioning, DrawRequest, Family, Parts, Reading, Start, batch, checked_size
 from sdplay.formats import AdapterFile, attached
 from sdplay.prompting import fits, is_plain
 from sdplay.remembered_texts import read_texts
@@ -65,6 +65,16 @@ def never() -> bool:
     return False
 
 
+@dataclass(frozen=True)
+class Onlooker:
+    """Somebody who waits for the pictures."""
+
+    cancelled: Callable[[], bool] = never
+    """Asked between two denoising steps; True ends the drawing with Cancelled."""
+    after_step: AfterStep | None = None
+    """Told of the pictures that come next."""
+
+
 @contextmanager
 def using(parts: Parts, adapters: Sequence[tuple[AdapterFile, float]]) -> Iterator[None]:
     """The base alone (no adapters), or with several, each at its strength. All else on it, such as what trains, is off meanwhile."""
@@ -73,7 +83,7 @@ def using(parts: Parts, adapters: Sequence[tuple[AdapterFile, float]]) -> Iterat
 
 
 def draw(
-    parts: Parts, family: Family, shots: Sequence[Shot], config: GenerateConfig, *, cancelled: Callable[[], bool] = never,
+    parts: Parts, family: Family, shots: Sequence[Shot], config: GenerateConfig, *, onlooker: Onlooker = Onlooker(),
     start: StartPicture | None = None,
 ) -> Iterator[Image.Image]:  # fmt: skip
     """One picture per shot, in order, with whatever is on the base. Raises Cancelled between denoising steps, ConfigError.
@@ -85,12 +95,11 @@ def draw(
     if fitted and not fitted.done_steps(config.steps):
         yield from (fitted.picture.copy() for _ in shots)
         return
-    yield from _drawn(parts, family, shots, config, cancelled=cancelled, start=fitted)
+    yield from _drawn(parts, family, shots, config, onlooker=onlooker, start=fitted)
 
 
 def _drawn(
-    parts: Parts, family: Family, shots: Sequence[Shot], config: GenerateConfig, *, cancelled: Callable[[], bool],
-    start: StartPicture | None,
+    parts: Parts, family: Family, shots: Sequence[Shot], config: GenerateConfig, *, onlooker: Onlooker, start: StartPicture | None
 ) -> Iterator[Image.Image]:  # fmt: skip
     width, height = start.picture.size if start else drawn_size(parts, config, None)
     with torch.no_grad():
@@ -107,10 +116,11 @@ def _drawn(
             guidance_scale=config.guidance_scale,
             width=width,
             height=height,
-            cancelled=cancelled,
+            cancelled=onlooker.cancelled,
             scheduler=config.scheduler,
             guidance_rescale=config.guidance_rescale,
             start=seen,
+            after_step=onlooker.after_step,
         )
         with looking(parts):
             drawn = family.draw(parts, request)

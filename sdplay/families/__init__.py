@@ -60,6 +60,8 @@ class Parts:
     """What tells that the text encoders are as they were loaded, see sdplay/remembered_texts.py."""
     known_texts: dict[Any, Conditioning] = field(default_factory=dict)
     """Texts that the base alone has read for drawing."""
+    latent_colours: Tensor | None = None
+    """(C + 1, 3), see sdplay/preview.py; found when it is first needed."""
 
     @property
     def clip_encoders(self) -> dict[str, nn.Module]:
@@ -165,6 +167,13 @@ class Start:
     """Share of the denoising steps that are done, > 0."""
 
 
+class AfterStep(Protocol):
+    """Called after every denoising step."""
+
+    def __call__(self, step: int, steps: int, latents: Tensor) -> None:
+        """`step` of `steps` are done; latents: (B, C, h, w), what the scheduler takes the clean ones for."""
+
+
 @dataclass(frozen=True)
 class DrawRequest:
     """A batch of pictures that share settings. `conditioning`, `negative` and `seeds` have the same length B."""
@@ -184,6 +193,7 @@ class DrawRequest:
     """None: pure noise."""
     noise: Tensor | None = None
     """(B, C, h, w) to begin with in place of the seeds' own."""
+    after_step: AfterStep | None = None
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -125,9 +126,10 @@ class Visit:
 
     def draw_grid(self) -> None:
         """Press Draw, and wait until what is shown is the new comparison, done."""
-        before = self.grid_link()
+        now = f"{datetime.now():%Y%m%d-%H%M%S}"  # an older one, which the page may still be opening, has an earlier time in its link
         self.page.click("#compare-draw")
-        self.page.wait_for_function("before => (document.querySelector('#compare-grid .sdv-link')?.value || '') !== before", arg=before)
+        made = "document.querySelector('#compare-grid .sdv-link')?.value.match(/[0-9]{8}-[0-9]{6}/)?.[0]"
+        self.page.wait_for_function(f"now => ({made} ?? '') >= now", arg=now)
         self.wait_for_text("#compare-progress", "Done")
 
     def wait_for_text(self, selector: str, text: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import uuid
 import zipfile
 from pathlib import Path
 
@@ -23,10 +24,11 @@ def brought(visit: Visit, tmp_path: Path) -> Visit:
         picture.save(tmp_path / f"toy {name}.png")
     visit.page.set_input_files("#dataset-files input[type=file]", [str(path) for path in sorted(tmp_path.glob("*.png"))])
     visit.page.wait_for_selector("#dataset-files :text('.png')", state="attached")
-    link = "document.querySelector('#dataset-links a')?.getAttribute('href')"
-    before = visit.page.evaluate(link)  # of the last data set on this server, which looks the same
+    name = f"toys-{uuid.uuid4().hex[:8]}"  # the server has others that look the same, and the page may still be opening one
+    visit.fill("dataset-name", name)
     visit.page.click("#dataset-make")
-    visit.page.wait_for_function(f"before => ({link} ?? before) !== before", arg=before)
+    visit.page.wait_for_selector(f"#dataset-links a[href*='{name}']", state="attached")
+    visit.page.wait_for_function("name => document.querySelector('#dataset-grid img')?.src.includes(name)", arg=name)
     visit.page.wait_for_function("document.querySelectorAll('#dataset-grid article').length === 5")
     return visit
 

@@ -188,10 +188,10 @@ def draw_asked(
         pool.shutdown(wait=False)  # what is cancelled may have to wait for its turn to see it
         told = None
         while not work.done() and not watch.cancelled.is_set():
-            there, reason = len(watch.drawn), waiting_for(engine, asked["base_model"])
-            if (there, reason) != told:
-                told = there, reason
-                yield views.drawing(watch.drawn[:there], wanted, reason), gr.update(interactive=True)
+            there, coming, reason = len(watch.drawn), watch.coming, waiting_for(engine, asked["base_model"])
+            if (there, coming, reason) != told:
+                told = there, coming, reason
+                yield views.drawing(watch.drawn[:there], coming, wanted, reason), gr.update(interactive=True)
             wait([work], timeout=LOOK_S)
         if work.done() and (error := work.exception()):
             LOG.info("drawing failed", exc_info=error)
