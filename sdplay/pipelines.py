@@ -183,7 +183,7 @@ def _drawing_with(
     if type(scheduler).__name__ == "FlowMatchLCMScheduler":  # diffusers 0.42's SD3 pipelines hand it no generator
         scheduler.step = functools.partial(scheduler.step, generator=generators)
     if expected is not None:
-        scheduler.step = functools.partial(_step_and_tell, scheduler, scheduler.step, expected)
+        scheduler.step = _telling(scheduler, expected)
     pipeline.scheduler = scheduler
     try:
         yield
@@ -192,13 +192,17 @@ def _drawing_with(
         pipeline.scheduler = own
 
 
-def _step_and_tell(
-    scheduler: Any, step: Any, expected: list[Tensor], output: Tensor, t: Tensor, sample: Tensor, **options: Any  # noqa: ANN401  diffusers' own
-) -> tuple[Tensor]:  # fmt: skip
-    """A scheduler's step as the pipelines call it; what it takes the clean latents for is put into `expected`."""
-    result = step(output, t, sample, **{**options, "return_dict": True})
-    expected[:] = [_clean(scheduler, result, output, t, sample)]
-    return (result.prev_sample,)
+def _telling(scheduler: Any, expected: list[Tensor]) -> Any:  # noqa: ANN401  diffusers' own
+    """The scheduler's step as the pipelines call it; what it takes the clean latents for is put into `expected`."""
+    step = scheduler.step
+
+    @functools.wraps(step)  # the pipelines look at its signature to know what it takes
+    def tell(output: Tensor, t: Tensor, sample: Tensor, **options: Any) -> tuple[Tensor]:  # noqa: ANN401
+        result = step(output, t, sample, **{**options, "return_dict": True})
+        expected[:] = [_clean(scheduler, result, output, t, sample)]
+        return (result.prev_sample,)
+
+    return tell
 
 
 def _clean(scheduler: Any, result: Any, output: Tensor, t: Tensor, sample: Tensor) -> Tensor:  # noqa: ANN401  diffusers' own

@@ -17,8 +17,11 @@ from torch.nn import functional
 
 from sdplay.families import Family, Parts
 
-FITTED_ON, SIDE, PATCHES = 4, 16, 4
+FITTED_ON, SIDE, PATCHES = 4, 16, 8
 """Pictures to fit by, their side in latents, and how many colours each has in a row."""
+RIDGE = 0.03
+"""Keeps the matrix small, so that what is still noise does not shine. On drawings of the embedded base the colours are then 28 of 255
+off (root mean square); without it 30, with soft patches 36, and 26 with the best matrix that there is for those drawings."""
 WORTH_S = 2.0
 """Pictures that are done within so many seconds are waited for."""
 EVERY_S = 0.7
@@ -29,15 +32,16 @@ EVERY_S = 0.7
 def latent_colours(parts: Parts, family: Family) -> Tensor:
     """(C + 1, 3): what the channels of a latent and a one add to red, green and blue in [0, 1].
 
-    Least squares over soft patches of random colours. Found once per base, in the time of encoding one picture of 256 px.
+    Ridge regression over patches of random colours. Found once per base, in the time of encoding one picture of 256 px.
     """
     if parts.latent_colours is None:
         random = torch.Generator().manual_seed(0)
         patches = torch.rand(FITTED_ON, 3, PATCHES, PATCHES, generator=random)
-        colours = functional.interpolate(patches, size=(SIDE, SIDE), mode="bilinear")
-        pixels = functional.interpolate(colours, scale_factor=parts.latent_factor, mode="bilinear") * 2 - 1
-        latents, _ = family.encode_images(parts, pixels)
-        parts.latent_colours = torch.linalg.lstsq(_with_one(latents.float().cpu()), colours.permute(0, 2, 3, 1).reshape(-1, 3)).solution
+        colours = functional.interpolate(patches, size=(SIDE, SIDE)).permute(0, 2, 3, 1).reshape(-1, 3)
+        latents, _ = family.encode_images(parts, functional.interpolate(patches, size=(SIDE * parts.latent_factor,) * 2) * 2 - 1)
+        given = _with_one(latents.float().cpu())
+        ridge = RIDGE * len(given) * torch.diag(torch.cat([torch.ones(given.shape[1] - 1), torch.zeros(1)]))
+        parts.latent_colours = torch.linalg.solve(given.T @ given + ridge, given.T @ colours)
     return parts.latent_colours
 
 

@@ -50,7 +50,7 @@ def error(one: Image.Image, other: Image.Image) -> float:
 
 
 def test_a_preview_is_nearer_to_its_picture_than_to_any_other(mini: Parts) -> None:
-    """Halfway through, and it gets nearer."""
+    """Halfway through, and it gets nearer: in the end a sixth of the range of colours away at most."""
     pictures, guesses = drawn_and_guessed(mini, "sd15", GenerateConfig(steps=20), PROMPTS)
     colours = preview.latent_colours(mini, family("sd15"))
     halfway, late = (preview.small_pictures(guesses[step], colours) for step in (9, 18))
@@ -59,28 +59,30 @@ def test_a_preview_is_nearer_to_its_picture_than_to_any_other(mini: Parts) -> No
     for place, shown in enumerate(halfway):
         errors = [error(shown, picture) for picture in pictures]
         assert min(errors) == errors[place]
-        assert error(late[place], pictures[place]) < min(errors[place], 32)
+        assert error(late[place], pictures[place]) < min(errors[place], 255 / 6)
 
 
 @pytest.mark.parametrize("name", CASES)
-@pytest.mark.parametrize("scheduler", get_args(Scheduler))
-def test_every_scheduler_tells_what_it_expects_and_draws_the_same(name: str, scheduler: Scheduler, request: pytest.FixtureRequest) -> None:
+def test_every_scheduler_tells_what_it_expects_and_draws_the_same(name: str, request: pytest.FixtureRequest) -> None:
     """What is expected after the last step is the picture; with and without being asked, it is the same to the bit."""
-    folder: Path = request.getfixturevalue(CASES[name][1])
-    kind = CASES[name][0]
-    parts = family(kind).load(folder, best_device(), source="tiny")
-    config = GenerateConfig(steps=6, scheduler=scheduler, guidance_scale=1.0)
-    try:
-        alone = list(draw(parts, family(kind), [Shot("a ball", 3)], config))
-    except ConfigError:
-        pytest.skip("not for this base")
-    pictures, guesses = drawn_and_guessed(parts, kind, config, ("a ball",))
+    kind, fixture = CASES[name][:2]
+    parts = family(kind).load(request.getfixturevalue(fixture), best_device(), source="tiny")
+    steps = {}
+    for scheduler in get_args(Scheduler):
+        config = GenerateConfig(steps=6, scheduler=scheduler, guidance_scale=1.0)
+        try:
+            alone = list(draw(parts, family(kind), [Shot("a ball", 1)], config))
+        except ConfigError:
+            continue  # not for this base
+        pictures, guesses = drawn_and_guessed(parts, kind, config, ("a ball",))
 
-    assert (np.asarray(pictures[0]) == np.asarray(alone[0])).all()
-    assert len(guesses) >= 6
-    with torch.no_grad():
-        last = decode_latents(parts, guesses[-1])[0]
-    assert np.abs(last.permute(1, 2, 0).numpy() * 255 - np.asarray(pictures[0])).mean() < 4
+        assert (np.asarray(pictures[0]) == np.asarray(alone[0])).all(), scheduler
+        with torch.no_grad():
+            last = decode_latents(parts, guesses[-1])[0]
+        assert np.abs(last.permute(1, 2, 0).numpy() * 255 - np.asarray(pictures[0])).mean() < 4, scheduler
+        steps[scheduler] = len(guesses)
+    assert min(steps.values()) >= 6
+    assert len(steps) >= 4
 
 
 def test_what_comes_at_once_has_no_preview(engine: Engine, tiny_base: Path) -> None:
@@ -100,14 +102,13 @@ def slow(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_drawing_is_cancelled_between_two_steps(engine: Engine, tiny_base: Path, slow: None) -> None:
     """Nothing of the picture is kept; those before it are."""
-    watch = Watch()
 
     class Impatient(Watch):
         """Cancels at the first preview after a picture has come."""
 
         def __setattr__(self, name: str, value: object) -> None:
             object.__setattr__(self, name, value)
-            if name == "coming" and self.coming.pictures and watch.drawn:
+            if name == "coming" and self.coming.pictures and self.drawn:
                 steps.append(self.coming.step)
                 self.cancelled.set()
 

@@ -32,6 +32,13 @@ LEAVING = ("AbortError", "errored out", "Failed to fetch")
 """What Gradio's own script says when a page is left while it waits for an answer."""
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """A browser on a machine that does something else beside it misses a moment now and then: once more, and the report says so."""
+    for item in items:
+        if item.get_closest_marker("browser"):
+            item.add_marker(pytest.mark.flaky(reruns=1))
+
+
 @pytest.fixture(scope="session")
 def server(tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of `sdplay serve` with an empty workspace."""
