@@ -14,6 +14,7 @@ from sdplay.errors import DeviceError
 
 if TYPE_CHECKING:
     import torch
+    from torch import Tensor
 
 Weights = Literal["float32", "bfloat16", "int8", "nf4"]
 """In what a base's frozen weights are kept."""
@@ -121,6 +122,13 @@ def card_memory(device: Device) -> CardMemory | None:
         return None
     free, total = torch.cuda.mem_get_info()
     return CardMemory(total=int(total), free=int(free), held=int(torch.cuda.memory_reserved()))
+
+
+def sent(value: Tensor, device: torch.device) -> Tensor:
+    """The tensor on a device. To a GPU it goes through pinned memory, so that nobody waits until the work before it is done."""
+    if device.type != "cuda" or value.is_cuda:
+        return value.to(device)
+    return value.pin_memory().to(device, non_blocking=True)
 
 
 def best_device() -> Device:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from sdplay.config import TrainConfig
+from sdplay.device import sent
 from sdplay.diffusion.error import area_mean, huber_schedule, pseudo_huber_error, squared_error
 from sdplay.diffusion.noise import logit_normal_shares, offset_noise, perturbed_noise, zero_terminal_snr
 from sdplay.diffusion.objective import AnyObjective, FlowObjective, min_snr_weight, per_sample_loss, step_generator
@@ -50,7 +51,7 @@ class Drawn:
 
     def to(self, device: torch.device) -> Drawn:
         """The same on a device."""
-        return Drawn(*(None if value is None else value.to(device) for value in vars(self).values()))  # type: ignore[arg-type]
+        return Drawn(*(None if value is None else sent(value, device) for value in vars(self).values()))  # type: ignore[arg-type]
 
     def rows(self, which: slice) -> Drawn:
         """Some of the pictures."""

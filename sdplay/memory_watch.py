@@ -5,11 +5,13 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 
 from sdplay.events import Event, Halved
 
+Result = TypeVar("Result")
 MOST_PIECES = 4
 """A batch is halved twice at most."""
 
@@ -22,7 +24,7 @@ class MemoryWatch:
     pieces: int = 1
     """In how many pieces each batch goes through the denoiser."""
 
-    def attempt(self, work: Callable[[int], float], *, step: int, batch_size: int, clean: Callable[[], None]) -> float:
+    def attempt(self, work: Callable[[int], Result], *, step: int, batch_size: int, clean: Callable[[], None]) -> Result:
         """`work(pieces)`, again in smaller pieces when memory runs out; `clean` clears what the first try left.
 
         step: counted from 0. Raises torch.OutOfMemoryError when there is nothing left to halve.

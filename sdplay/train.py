@@ -6,8 +6,6 @@ Noise, timesteps and captions of a step come from generators seeded by (seed, st
 
 from __future__ import annotations
 
-import math
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
@@ -21,11 +19,10 @@ from sdplay import checkpoint, losses, optimizers, templates
 from sdplay.attach import base_alone
 from sdplay.cache import Latents
 from sdplay.config import TrainConfig
-from sdplay.device import autocast, card_memory
+from sdplay.device import autocast
 from sdplay.diffusion.objective import AnyObjective, per_sample_loss, step_generator
 from sdplay.disk import disk_plan
-from sdplay.errors import DeviceError
-from sdplay.events import Checkpoint, Finished, Note, Phase, Started, Step, Stopped, Validation
+from sdplay.events import Checkpoint, Finished, Note, Phase, Started, Stopped, Validation
 from sdplay.families import Conditioning, batch
 from sdplay.job import Hooks, Job
 from sdplay.losses import Drawn
@@ -33,11 +30,11 @@ from sdplay.material import VALIDATION, Material, prepare_material
 from sdplay.memory_watch import MemoryWatch, piece_rows
 from sdplay.methods import Trainable
 from sdplay.optimizers import Learner, learning_rate_at, open_groups, parameter_groups
-from sdplay.pace import Pace
 from sdplay.prior import Prior
 from sdplay.resting import idle_in_steps, resting
 from sdplay.results import write_results
 from sdplay.rounds import SampleRounds
+from sdplay.step_teller import LateSum, StepTeller
 
 MEMORY_EVERY = 25
 VALIDATION_TIMESTEPS = (0.1, 0.3, 0.5, 0.7, 0.9)
@@ -84,22 +81,23 @@ def train(job: Job, hooks: Hooks) -> None:
 
 def _steps(job: Job, hooks: Hooks, material: Material, trainable: Trainable, learner: Learner, *, step: int) -> int:
     """To the last step, or until a stop is asked for; and what comes after each. Returns how many are done."""
-    config, pace, watch = job.config, Pace(), MemoryWatch(hooks.emit)
-    rounds, validate = SampleRounds(job, hooks, material), partial(validation_loss, job, material, trainable)
+    config, teller = job.config, StepTeller(hooks, job.device)
+    hooks = replace(hooks, emit=teller.emit)
+    watch, rounds = MemoryWatch(hooks.emit), SampleRounds(job, hooks, material)
+    validate = partial(validation_loss, job, material, trainable)
     while step < config.steps and not hooks.stop_requested():
-        started = time.perf_counter()
+        teller.begin()
         rate = learning_rate_at(step, config)
         loss = _one_step(job, material, trainable, learner, step=step, watch=watch)
         step += 1
-        seconds = time.perf_counter() - started
-        hooks.emit(Step(step=step, loss=loss, learning_rate=learner.rate_in_use(rate), seconds=seconds))
-        if (warning := pace.after_step(seconds, card_memory(job.device))) is not None:
-            hooks.emit(Note(text=warning))
+        teller.done(step, loss, learner.rate_in_use(rate))
         _now_and_then(config, hooks, rounds, learner, validate, step=step)
         wanted = hooks.requested("save")
         if (wanted or step % config.checkpoint_every == 0) and step < config.steps:
+            teller.flush()
             _save_checkpoint(job, hooks, trainable, learner, step=step)
         hooks.between_steps()
+    teller.flush()
     return step
 
 
@@ -114,8 +112,8 @@ def _resume(job: Job, trainable: Trainable, learner: Learner) -> int:
 
 def _one_step(
     job: Job, material: Material, trainable: Trainable, learner: Learner, *, step: int, watch: MemoryWatch | None = None
-) -> float:
-    """Add up the gradients of the micro-batches, then change the weights. Returns the mean loss.
+) -> LateSum:
+    """Add up the gradients of the micro-batches, then change the weights. Returns the mean loss; nothing here waits for it.
 
     With a watch, a batch that is too much for the memory goes through in pieces.
     """
@@ -123,19 +121,17 @@ def _one_step(
     open_groups(learner.optimizer, step, config)
     gradients = partial(_gradients, job, material, trainable, step)
     clean = partial(learner.optimizer.zero_grad, set_to_none=True)
-    total = watch.attempt(gradients, step=step, batch_size=config.batch_size, clean=clean) if watch else gradients(1)
-    if not math.isfinite(total):
-        raise DeviceError(f"The loss at step {step + 1} is not a number.", "Lower the learning rate, for example to half, and train again.")
+    losses_of = watch.attempt(gradients, step=step, batch_size=config.batch_size, clean=clean) if watch else gradients(1)
     torch.nn.utils.clip_grad_norm_(learner.parameters, config.max_grad_norm)
     learner.step()
     trainable.after_step(step)
     learner.update_average()
-    return total
+    return LateSum(losses_of)
 
 
-def _gradients(job: Job, material: Material, trainable: Trainable, step: int, pieces: int) -> float:
-    """Add the step's gradients to what the weights have. Returns its mean loss."""
-    accumulation, total = job.config.gradient_accumulation, 0.0
+def _gradients(job: Job, material: Material, trainable: Trainable, step: int, pieces: int) -> list[Tensor]:
+    """Add the step's gradients to what the weights have. Returns what its mean loss is the sum of."""
+    accumulation, shares = job.config.gradient_accumulation, []
     for micro in range(accumulation):
         whole = pieces == 1
         losses_of = _piece_losses(job, material, trainable, step=step, micro=micro, pieces=pieces)
@@ -143,8 +139,8 @@ def _gradients(job: Job, material: Material, trainable: Trainable, step: int, pi
             share = loss / accumulation
             if share.requires_grad:  # a word learns nothing from texts without it
                 share.backward()
-            total += share.item()
-    return total
+            shares.append(share.detach())
+    return shares
 
 
 def _batch_loss(job: Job, material: Material, trainable: Trainable, *, step: int, micro: int) -> Tensor:

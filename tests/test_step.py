@@ -49,7 +49,7 @@ def step(parts: Parts) -> Callable[..., tuple[float, Gradients]]:
         learner.optimizer.register_step_pre_hook(
             lambda *given: found.extend(parameter.grad.clone() for parameter in learner.parameters if parameter.grad is not None)
         )
-        loss = train._one_step(job, material, trainable, learner, step=0)
+        loss = train._one_step(job, material, trainable, learner, step=0).read()
         trainable.detach()
         return loss, found
 
