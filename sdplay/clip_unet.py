@@ -12,7 +12,7 @@ from torch import Tensor
 
 from sdplay import inpainting, pipelines
 from sdplay.clip_text import last
-from sdplay.device import Device
+from sdplay.device import Device, autocast
 from sdplay.families import AS_TRAINED, Conditioning, DrawRequest, Parts, Reading
 
 DENOISER = "unet"
@@ -76,4 +76,6 @@ def predict(parts: Parts, x_t: Tensor, t: Tensor, conditioning: Conditioning, ge
 def draw(parts: Parts, request: DrawRequest) -> list[Tensor]:
     """B pictures (3, H, W) in [0, 1]."""
     hiding = inpainting.hiding_arguments(parts, request)
-    return list(pipelines.run_pipeline(parts, request, StableDiffusionInpaintPipeline, output_type="pt", **hiding).float().cpu())
+    latents = pipelines.run_pipeline(parts, request, StableDiffusionInpaintPipeline, output_type="latent", **hiding)
+    with autocast(parts.device):
+        return pipelines.decode_latents(parts, latents)

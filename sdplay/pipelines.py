@@ -24,7 +24,12 @@ from sdplay.remembered_texts import text_mark
 from sdplay.schedulers import scheduler_for
 
 AT_ONCE_PX = 2**18
-"""Pixels the autoencoder encodes at once: one picture of 512 px or more, which takes 0.7 GB in float32, and 2.7 GB at 1024 px."""
+"""Pixels the autoencoder takes at once: one picture of 512 px or more. Encoding it takes 0.7 GB in float32, and 2.7 GB at 1024 px."""
+BYTES_PER_PX, SHARE_OF_FREE = 3000, 0.7
+"""Allowances for a GPU: what drawing holds for a pixel at its fullest, which is when the autoencoder decodes in float32 (128 channels,
+some copies), and how much of the free memory a drawing may take."""
+WHOLE_PX = 2**20
+"""Pixels of the largest picture that is decoded in one piece where nobody knows the free memory."""
 
 
 def load_pipeline(kind: Any, folder: Path, *, source: str, checkpoint: Path | None = None, **options: Any) -> Any:  # noqa: ANN401  diffusers' own
@@ -90,12 +95,37 @@ def encode_images(parts: Parts, pixels: Tensor) -> tuple[Tensor, Tensor]:
     return ((mean - shift) * factor).cpu(), (std * factor).cpu()
 
 
+@torch.no_grad()
 def decode_latents(parts: Parts, latents: Tensor) -> list[Tensor]:
-    """(B, C, h, w) latents -> B pictures (3, H, W) in [0, 1], one at a time and in float32, which SDXL's autoencoder needs."""
+    """(B, C, h, w) latents -> B pictures (3, H, W) in [0, 1], few at a time and in float32, which SDXL's autoencoder needs.
+
+    A picture that is too large for the memory at hand is decoded in tiles, whose seams diffusers blends.
+    """
     vae = parts.pipeline.vae
     factor, shift = vae.config.scaling_factor, vae.config.get("shift_factor") or 0.0
-    decoded = [vae.decode(row.float() / factor + shift, return_dict=False)[0] for row in latents.split(1)]
-    return [picture for row in decoded for picture in (row / 2 + 0.5).clamp(0, 1).cpu()]
+    pixels = latents.shape[2] * latents.shape[3] * parts.latent_factor**2
+    with _in_tiles(vae) if pixels > (affordable_pixels(parts) or WHOLE_PX) else nullcontext():
+        rows = latents.split(max(1, AT_ONCE_PX // pixels))
+        decoded = [vae.decode(row.float() / factor + shift, return_dict=False)[0] for row in rows]
+    return [picture for row in decoded for picture in (row / 2 + 0.5).clamp(0, 1).float().cpu()]
+
+
+@contextmanager
+def _in_tiles(vae: Any) -> Iterator[None]:  # noqa: ANN401  diffusers' own
+    vae.enable_tiling()
+    try:
+        yield
+    finally:
+        vae.disable_tiling()
+
+
+def affordable_pixels(parts: Parts) -> int | None:
+    """How many pixels a GPU's free memory can draw at once; None elsewhere, where nobody knows."""
+    if parts.device.type != "cuda":
+        return None
+    unused = torch.cuda.memory_reserved(parts.device) - torch.cuda.memory_allocated(parts.device)
+    free = torch.cuda.mem_get_info(parts.device)[0] + unused
+    return int(SHARE_OF_FREE * free) // BYTES_PER_PX
 
 
 def diffusion_objective(parts: Parts) -> Objective:

@@ -19,6 +19,7 @@ from sdplay import png_settings
 from sdplay.config import GenerateConfig
 from sdplay.families import AfterStep, Conditioning, DrawRequest, Family, Parts, Reading, Start, batch, checked_size
 from sdplay.formats import AdapterFile, attached
+from sdplay.pipelines import affordable_pixels
 from sdplay.prompting import fits, is_plain
 from sdplay.remembered_texts import read_texts
 from sdplay.resting import looking, reading
@@ -30,10 +31,6 @@ BATCH, GPU_BATCH = 8, 32
 """Pictures drawn at once; more does not pay, on small machines and on GPUs."""
 BATCH_PX = BATCH * 512 * 512
 """Pixels drawn at once where nobody knows the free memory: 8 pictures of 512 px, 2 of 1024 px."""
-BYTES_PER_PX, SHARE_OF_FREE = 3000, 0.7
-"""Allowances for a GPU: what drawing holds for a pixel at its fullest, which is when the autoencoder decodes in float32 (128 channels,
-some copies), and how much of the free memory a drawing may take."""
-
 LATENT_GRID = 8
 """Sides in px that diffusers' inpainting pipelines take are whole multiples of it."""
 
@@ -193,11 +190,10 @@ def _pixels(picture: Image.Image) -> Tensor:
 
 def most_at_once(parts: Parts, pixels: int) -> int:
     """How many pictures of so many pixels may be drawn at once: by the free memory of a GPU, else by what was found to pay."""
-    if parts.device.type != "cuda":
+    affordable = affordable_pixels(parts)
+    if affordable is None:
         return max(1, min(BATCH, BATCH_PX // pixels))
-    unused = torch.cuda.memory_reserved(parts.device) - torch.cuda.memory_allocated(parts.device)
-    free = torch.cuda.mem_get_info(parts.device)[0] + unused
-    return max(1, min(GPU_BATCH, int(SHARE_OF_FREE * free) // (BYTES_PER_PX * pixels)))
+    return max(1, min(GPU_BATCH, affordable // pixels))
 
 
 def even_batch(count: int, most: int) -> int:

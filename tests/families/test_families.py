@@ -19,6 +19,7 @@ from sdplay.errors import ConfigError, ModelError
 from sdplay.families import Conditioning, Parts, batch, checked_size, family
 from sdplay.hub import find_base
 from sdplay.methods import method, parse_train_config
+from sdplay.pipelines import decode_latents
 from sdplay.sample import Shot, draw
 from tests import tiny
 from tests.test_train import trained, values
@@ -116,6 +117,45 @@ def test_large_pictures_are_encoded_a_few_at_a_time(tiny_sdxl: Path, monkeypatch
 
     assert seen == [2, 2, 1]
     assert torch.allclose(few, together, atol=1e-5)
+
+
+@pytest.mark.parametrize(("name", "fixture"), [("sd15", "tiny_base"), ("sdxl", "tiny_sdxl"), ("sd3", "tiny_sd3")])
+def test_large_pictures_are_decoded_a_few_at_a_time(
+    name: str, fixture: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A batch of eight at 512 px would take 6 GB at once in float32."""
+    parts = family(name).load(request.getfixturevalue(fixture), best_device(), source="tiny")
+    side = 32 // parts.latent_factor
+    latents = torch.randn(5, parts.latent_channels, side, side)
+    together = decode_latents(parts, latents)
+    seen: list[int] = []
+    parts.pipeline.vae.decoder.register_forward_pre_hook(lambda module, given: seen.append(len(given[0])))
+
+    monkeypatch.setattr("sdplay.pipelines.AT_ONCE_PX", 2 * 32 * 32)
+    few = decode_latents(parts, latents)
+
+    assert seen == [2, 2, 1]
+    torch.testing.assert_close(torch.stack(few), torch.stack(together), atol=1e-5, rtol=0)
+
+
+def test_a_picture_too_large_for_the_memory_is_decoded_in_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the size of the whole, and nearly the same picture; smaller ones are as they were to the bit."""
+    parts = family("sd15").load(find_base("mini").folder, best_device(), source="mini")
+    pixels = torch.nn.functional.interpolate(torch.rand(1, 3, 6, 6, generator=torch.Generator().manual_seed(2)), size=(192, 192)) * 2 - 1
+    latents, _ = family("sd15").encode_images(parts, pixels)
+    (whole,) = decode_latents(parts, latents)
+    seen: list[int] = []
+    parts.pipeline.vae.decoder.register_forward_pre_hook(lambda module, given: seen.append(given[0].shape[-1]))
+
+    monkeypatch.setattr("sdplay.pipelines.WHOLE_PX", 128 * 128)
+    (tiled,) = decode_latents(parts, latents)
+
+    assert tiled.shape == (3, 192, 192)
+    assert max(seen) == 64 // parts.latent_factor
+    assert (tiled - whole).abs().mean() < 0.04
+    (small,) = decode_latents(parts, latents[..., :32, :32])
+    assert seen[-1] == 32
+    assert small.shape == (3, 128, 128)
 
 
 def test_large_pictures_are_drawn_a_few_at_a_time(tiny_base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
