@@ -59,8 +59,11 @@
   // `2 columns x 6 prompts`
   const counted = text => text.split(' x ').map(part => part.replace(/^(\d+) (.+)$/, (all, number, thing) => whole(all) ?? all)).join(' x ');
 
+  // What was put in: a text of its own, a count, a sentence, a list, or a name.
+  const put = part => texts.get(part) ?? (/^\d+ /.test(part) ? counted(part) : /^[A-Z].*[.!?]$/.test(part) ? translated(part) ?? part : listed(part));
+
   function filled({pieces, other}, text, isWide) {
-    const found = slots(pieces, text), parts = found?.map(part => texts.get(part) ?? (/^\d+ /.test(part) ? counted(part) : listed(part)));
+    const found = slots(pieces, text), parts = found?.map(put);
     if (!isWide && found?.some((part, place) => parts[place] === part && /[.!?] [A-Z]/.test(part))) return undefined;
     let next = 0;
     return parts && other.replace(/\{(\d*)\}/g, (_, number) => parts[number ? number - 1 : next++] ?? '');
