@@ -15,6 +15,11 @@ def check_before_a_run(config: TrainConfig, dataset: Dataset, datasets: DatasetS
         raise no_masks()
     if isinstance(config, PriorConfig) and config.prior == "dataset":
         datasets.open(config.prior_dataset)
+    if config.compile == "on":
+        from sdplay.compiled import check_compiler
+        from sdplay.device import best_device
+
+        check_compiler(best_device().kind)
     if config.base_precision == "bfloat16":
         from sdplay.device import best_device, keeping
 

@@ -18,6 +18,7 @@ from torch import Tensor
 from sdplay import checkpoint, losses, optimizers, templates
 from sdplay.attach import base_alone
 from sdplay.cache import Latents
+from sdplay.compiled import CompiledBlocks, compiling
 from sdplay.config import TrainConfig
 from sdplay.device import autocast
 from sdplay.diffusion.objective import AnyObjective, per_sample_loss, step_generator
@@ -83,20 +84,23 @@ def _steps(job: Job, hooks: Hooks, material: Material, trainable: Trainable, lea
     """To the last step, or until a stop is asked for; and what comes after each. Returns how many are done."""
     config, teller = job.config, StepTeller(hooks, job.device)
     hooks = replace(hooks, emit=teller.emit)
+    blocks = CompiledBlocks(job.parts.denoiser, wanted=config.compile == "on")
     watch, rounds = MemoryWatch(hooks.emit), SampleRounds(job, hooks, material)
     validate = partial(validation_loss, job, material, trainable)
-    while step < config.steps and not hooks.stop_requested():
-        teller.begin()
-        rate = learning_rate_at(step, config)
-        loss = _one_step(job, material, trainable, learner, step=step, watch=watch)
-        step += 1
-        teller.done(step, loss, learner.rate_in_use(rate))
-        _now_and_then(config, hooks, rounds, learner, validate, step=step)
-        wanted = hooks.requested("save")
-        if (wanted or step % config.checkpoint_every == 0) and step < config.steps:
-            teller.flush()
-            _save_checkpoint(job, hooks, trainable, learner, step=step)
-        hooks.between_steps()
+    with compiling(blocks):
+        while step < config.steps and not hooks.stop_requested():
+            teller.begin()
+            rate = learning_rate_at(step, config)
+            with blocks.at_work():
+                loss = _one_step(job, material, trainable, learner, step=step, watch=watch)
+            step += 1
+            teller.done(step, loss, learner.rate_in_use(rate))
+            _now_and_then(config, hooks, rounds, learner, validate, step=step)
+            wanted = hooks.requested("save")
+            if (wanted or step % config.checkpoint_every == 0) and step < config.steps:
+                teller.flush()
+                _save_checkpoint(job, hooks, trainable, learner, step=step)
+            hooks.between_steps()
     teller.flush()
     return step
 

@@ -110,6 +110,10 @@ class TrainConfig(Config):
         "off", "Gradient checkpointing", "Computes parts twice instead of keeping them: about a fifth slower, much less memory.",
         typical="on where memory is short",
     )  # fmt: skip
+    compile: Literal["off", "on"] = setting(
+        "off", "Compile", "Lets torch compile the denoiser's blocks. The first step then takes a minute or more.",
+        typical="off; on for runs of an hour on a GPU", risk="On a CPU steps are no faster.",
+    )  # fmt: skip
     max_grad_norm: float = setting(1.0, "Gradient clipping", "Longest gradient a step may take.", typical="1.0", gt=0, le=1000)
     min_snr_gamma: float | None = setting(
         5.0, "Min-SNR gamma", "Caps the weight of nearly clean pictures, so that all noise levels learn equally. Empty: off.",
