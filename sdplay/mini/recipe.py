@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-UNET_STEPS = 6650
+UNET_STEPS = 11650
 
 
 @dataclass(frozen=True)
