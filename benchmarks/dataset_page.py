@@ -59,12 +59,12 @@ def serve(home: Path) -> tuple[subprocess.Popen[bytes], str]:
     environment = {**os.environ, "SDPLAY_HOME": str(home), "HF_HUB_OFFLINE": "1"}
     process = subprocess.Popen([sys.executable, "-m", "sdplay", "serve", "--port", str(port)], env=environment, stdout=subprocess.DEVNULL)
     address = f"http://127.0.0.1:{port}/"
-    for _ in range(300):
+    for _ in range(1800):
         try:
             urllib.request.urlopen(address, timeout=5).close()
             return process, address
         except OSError:
-            time.sleep(0.3)
+            time.sleep(0.05)
     process.terminate()
     raise SystemExit("The page did not start.")
 
