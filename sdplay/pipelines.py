@@ -104,7 +104,8 @@ def decode_latents(parts: Parts, latents: Tensor) -> list[Tensor]:
     vae = parts.pipeline.vae
     factor, shift = vae.config.scaling_factor, vae.config.get("shift_factor") or 0.0
     pixels = latents.shape[2] * latents.shape[3] * parts.latent_factor**2
-    with _in_tiles(vae) if pixels > (affordable_pixels(parts) or WHOLE_PX) else nullcontext():
+    affordable = affordable_pixels(parts)
+    with _in_tiles(vae) if pixels > (WHOLE_PX if affordable is None else affordable) else nullcontext():
         rows = latents.split(max(1, AT_ONCE_PX // pixels))
         decoded = [vae.decode(row.float() / factor + shift, return_dict=False)[0] for row in rows]
     return [picture for row in decoded for picture in (row / 2 + 0.5).clamp(0, 1).float().cpu()]

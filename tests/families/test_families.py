@@ -156,6 +156,9 @@ def test_a_picture_too_large_for_the_memory_is_decoded_in_tiles(monkeypatch: pyt
     (small,) = decode_latents(parts, latents[..., :32, :32])
     assert seen[-1] == 32
     assert small.shape == (3, 128, 128)
+    monkeypatch.setattr("sdplay.pipelines.affordable_pixels", lambda parts: 0)  # a GPU with no room left
+    decode_latents(parts, latents[..., :32, :32])
+    assert seen[-1] < 32
 
 
 def test_large_pictures_are_drawn_a_few_at_a_time(tiny_base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
