@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field
 
 from sdplay.workspace import PRESETS
+from sdplay.yaml_text import parse_yaml
 
 
 class OfferedBase(BaseModel):
@@ -39,5 +39,5 @@ class OfferedBase(BaseModel):
 
 def load_bases(path: Path = PRESETS / "bases.yaml") -> dict[str, OfferedBase]:
     """Every offered base by id, the embedded one first. Raises pydantic's ValidationError for a wrong entry."""
-    entries = yaml.safe_load(path.read_text(encoding="utf-8"))
+    entries = parse_yaml(path.read_text(encoding="utf-8"))
     return {name: OfferedBase.model_validate({"id": name, **entry}) for name, entry in entries.items()}

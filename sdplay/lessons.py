@@ -8,7 +8,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from sdplay.errors import ConfigError
@@ -16,6 +15,7 @@ from sdplay.experiments import Experiment, Material, plan_named
 from sdplay.hub import MINI
 from sdplay.prompt_sets import in_a_sentence
 from sdplay.workspace import PRESETS
+from sdplay.yaml_text import parse_yaml
 
 if TYPE_CHECKING:
     from sdplay.engine import Engine
@@ -67,7 +67,7 @@ def read_lesson(path: Path) -> Lesson:
     if len(pieces) != 3 or pieces[0].strip():
         raise ConfigError(f"{path.name} has no head.", "Begin it with settings in YAML between two lines of ---.")
     try:
-        return Lesson.model_validate({**yaml.safe_load(pieces[1]), "id": path.stem, "text": pieces[2].strip()})
+        return Lesson.model_validate({**parse_yaml(pieces[1]), "id": path.stem, "text": pieces[2].strip()})
     except ValidationError as error:
         raise in_a_sentence(error) from error
 

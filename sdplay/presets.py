@@ -6,13 +6,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import BaseModel, ConfigDict
 
 from sdplay.config import TrainConfig
 from sdplay.errors import ConfigError
 from sdplay.prompt_sets import PromptSet
 from sdplay.workspace import PRESETS
+from sdplay.yaml_text import parse_yaml
 
 DEFAULT_METHOD = "lora"
 AUTO = "auto"
@@ -44,7 +44,7 @@ class TrainingPreset(BaseModel):
 
 def load_training_presets(folder: Path = PRESETS / "training") -> dict[str, TrainingPreset]:
     """Every shipped preset by its file's name, in the order of their places."""
-    presets = {path.stem: TrainingPreset.model_validate(yaml.safe_load(path.read_text())) for path in sorted(folder.glob("*.yaml"))}
+    presets = {path.stem: TrainingPreset.model_validate(parse_yaml(path.read_text())) for path in sorted(folder.glob("*.yaml"))}
     return dict(sorted(presets.items(), key=lambda entry: entry[1].place))
 
 

@@ -11,10 +11,9 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-import yaml
-
 from sdplay.errors import ConfigError
 from sdplay.workspace import PRESETS
+from sdplay.yaml_text import parse_yaml
 
 VARIABLE = "SDPLAY_PRICE_PER_HOUR"
 NAMES = ("SDPLAY_HARDWARE", "SPACE_HARDWARE")
@@ -35,7 +34,7 @@ class Hardware:
 @lru_cache
 def load_hardware(path: Path = PRESETS / "hardware.yaml") -> dict[str, Hardware]:
     """What Spaces offer, by name."""
-    return {name: Hardware(name, **facts) for name, facts in yaml.safe_load(path.read_text(encoding="utf-8")).items()}
+    return {name: Hardware(name, **facts) for name, facts in parse_yaml(path.read_text(encoding="utf-8")).items()}
 
 
 def hardware_named(name: str) -> Hardware:

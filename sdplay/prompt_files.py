@@ -18,6 +18,7 @@ from sdplay.errors import ConfigError, SdplayError
 from sdplay.prompt_rows import USES, PromptRow, parse_row, to_lines
 from sdplay.prompt_sets import PromptSet
 from sdplay.workspace import slug
+from sdplay.yaml_text import parse_yaml
 
 Format = Literal["yaml", "json", "csv"]
 FORMATS: tuple[Format, ...] = get_args(Format)
@@ -71,7 +72,7 @@ def _text_of(path: Path) -> str:
 
 def _read_yaml(text: str) -> Mapping[str, Any]:
     try:
-        return _mapping(yaml.safe_load(text))
+        return _mapping(parse_yaml(text))
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f" near line {mark.line + 1}" if mark else ""

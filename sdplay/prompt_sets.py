@@ -27,6 +27,7 @@ from sdplay import templates
 from sdplay.errors import ConfigError, SdplayError, TemplateError
 from sdplay.prompt_rows import PromptRow, Use, check_row, parse_row, parse_rows
 from sdplay.workspace import slug, write_atomically
+from sdplay.yaml_text import parse_yaml
 
 log = logging.getLogger(__name__)
 
@@ -158,7 +159,7 @@ def prompts_from(arguments: Sequence[str]) -> list[str]:
 def read_yaml(path: Path) -> dict[str, Any]:
     """The settings in a small YAML file. Raises ConfigError that names the file."""
     try:
-        fields = yaml.safe_load(_read_text(path))
+        fields = parse_yaml(_read_text(path))
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f" near line {mark.line + 1}" if mark else ""

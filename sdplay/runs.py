@@ -33,6 +33,7 @@ from sdplay.config import TrainConfig
 from sdplay.errors import RunError
 from sdplay.events import Event, Fold, RunState, StopRequested, read_event
 from sdplay.workspace import slug, write_atomically
+from sdplay.yaml_text import parse_yaml
 
 Request = Literal["sample", "save"]
 RUN_ID = re.compile(r"[0-9]{8}-[0-9]{6}-[a-z0-9-]{1,60}")
@@ -52,7 +53,7 @@ class Run:
     @cached_property
     def manifest(self) -> dict[str, object]:
         """config.yaml: `config`, `versions`, and facts about the base model and the data set."""
-        return yaml.safe_load((self.folder / "config.yaml").read_text(encoding="utf-8"))
+        return parse_yaml((self.folder / "config.yaml").read_text(encoding="utf-8"))
 
     @property
     def settings(self) -> dict[str, object]:

@@ -6,13 +6,13 @@ import logging
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ModelWrapValidatorHandler, ValidationError, model_validator
 from typing_extensions import Self
 
 from sdplay.errors import ConfigError
 from sdplay.prompt_sets import in_a_sentence, read_yaml
 from sdplay.workspace import PRESETS, slug
+from sdplay.yaml_text import parse_yaml
 
 log = logging.getLogger(__name__)
 
@@ -59,7 +59,7 @@ def load_samples(folder: Path) -> dict[str, Sample]:
 
 def gallery_prompts() -> list[str]:
     """Prompts that show what the embedded base draws, in order."""
-    return [str(prompt) for prompt in yaml.safe_load((GALLERY / "prompts.yaml").read_text(encoding="utf-8"))]
+    return [str(prompt) for prompt in parse_yaml((GALLERY / "prompts.yaml").read_text(encoding="utf-8"))]
 
 
 def gallery_path(prompt: str) -> Path:

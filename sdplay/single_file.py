@@ -17,6 +17,7 @@ from typing import Any
 
 from sdplay.errors import ModelError
 from sdplay.workspace import PRESETS, folder_written_atomically
+from sdplay.yaml_text import parse_yaml
 
 LAYOUTS = PRESETS / "layouts"
 MAX_HEADER_BYTES = 100_000_000
@@ -49,9 +50,8 @@ def inspect_checkpoint(path: Path) -> Checkpoint:
 @cache
 def layouts() -> dict[str, dict[str, Any]]:
     """The shipped layouts by name."""
-    import yaml
 
-    return dict(yaml.safe_load((LAYOUTS / "layouts.yaml").read_text(encoding="utf-8"))["layouts"])
+    return dict(parse_yaml((LAYOUTS / "layouts.yaml").read_text(encoding="utf-8"))["layouts"])
 
 
 def layout_folder(checkpoint: Checkpoint, cache_folder: Path) -> Path:

@@ -42,7 +42,8 @@ LIGHT += (
 )
 LEAVES = {
     "errors": set(), "workspace": set(), "quiet": set(), "events": set(),
-    "config": {"errors"}, "templates": {"errors"}, "device": {"errors"}, "runs": {"config", "errors", "events", "workspace"},
+    "yaml_text": set(), "config": {"errors", "yaml_text"}, "templates": {"errors"}, "device": {"errors"},
+    "runs": {"config", "errors", "events", "workspace", "yaml_text"},
 }  # fmt: skip
 MAX_FUNCTION_LINES, MAX_FILE_LINES = 60, 500
 

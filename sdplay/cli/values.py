@@ -13,6 +13,7 @@ import yaml
 from sdplay.config import parse_assignment
 from sdplay.errors import ConfigError
 from sdplay.presets import AUTO
+from sdplay.yaml_text import parse_yaml
 
 if TYPE_CHECKING:
     from sdplay.engine import Engine
@@ -58,7 +59,7 @@ def axis_text(text: str) -> tuple[str, str]:
 
 def _read_config(path: Path) -> dict[str, object]:
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        values = parse_yaml(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise ConfigError(f"{path} cannot be read: {error}.", "It must be a YAML file of settings.") from None
     if not isinstance(values, dict):

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
 from sdplay.errors import ConfigError
+from sdplay.yaml_text import parse_yaml
 
 Level = Literal["basic", "expert", "hidden"]
 ConfigT = TypeVar("ConfigT", bound="Config")
@@ -55,7 +56,7 @@ def parse_assignment(text: str) -> tuple[str, object]:
     if not separator or not key.strip():
         raise ConfigError(f"--set {text!r} is not key=value.", "Write it like --set steps=300.")
     try:
-        value = yaml.safe_load(raw)
+        value = parse_yaml(raw)
     except yaml.YAMLError:
         value = raw
     return key.strip(), _as_number(value)

@@ -14,10 +14,9 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import yaml
-
 from sdplay.ui.languages import Catalogue, load_catalogue
 from sdplay.workspace import PRESETS
+from sdplay.yaml_text import parse_yaml
 
 PACKAGE = Path(__file__).resolve().parent.parent
 UNSEEN = ("mini/", "cli/", "__main__.py", "ui/api.py", "ui/api_runs.py", "ui/messages.py", "ui/languages.py", "card.py", "film.py")
@@ -123,7 +122,7 @@ def _in_presets() -> Iterator[tuple[str, str]]:
             if path.suffix in (".yaml", ".md"):
                 place = str(path.relative_to(PRESETS))
                 head, _, body = path.read_text(encoding="utf-8").removeprefix("---\n").partition("\n---\n")
-                yield from ((place, part) for value in _fields(yaml.safe_load(head)) for part in _parts(value))
+                yield from ((place, part) for value in _fields(parse_yaml(head)) for part in _parts(value))
                 if path.suffix == ".md":
                     yield from ((place, part) for part in lesson_parts(body))
 

@@ -60,7 +60,7 @@ def create_intake(*, local: bool) -> Intake:
     with gr.Row(elem_classes="sd-actions"):
         make = gr.Button("Make a data set", variant="primary", elem_id="dataset-make")
         add = gr.Button("Add to the open data set", elem_id="dataset-add")
-        folder = gr.UploadButton("Choose a folder", file_count="directory", file_types=UPLOADS, elem_id="dataset-folder")
+        folder = gr.UploadButton("Choose a folder", file_count="directory", elem_id="dataset-folder")
     folder.upload(lambda new, old: [*(old or []), *(new or [])], [folder, files], files, **silent())
     return Intake(files, shots, source, name, make, add)
 
