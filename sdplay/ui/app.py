@@ -228,10 +228,13 @@ def _keep_form(engine: Engine, page: Page) -> None:
     storage = gr.BrowserState({}, storage_key=FORM_KEY, secret=FORM_SECRET)
     kept = {"dataset": page.dataset.picker, **page.kept}
     collect = f"(...values) => Object.fromEntries({list(kept)!r}.map((name, index) => [name, values[index]]))"
-    gr.on([control.change for control in kept.values()], None, list(kept.values()), storage, js=collect, **silent())
+    every: dict[str, Any] = {**silent(), "trigger_mode": "multiple"}
+    storing = gr.on([control.change for control in kept.values()], None, list(kept.values()), storage, js=collect, **every)
     outputs = [page.tabs, page.dataset.picker, page.train.run, page.compare.shown, *page.kept.values()]
     context = Context.root_block
     assert context is not None  # we are inside build()
+    # A page hears an event's listeners one by one, each after the answer of the one before: what is typed is kept before anyone is asked.
+    context.default_config.fns = {storing["id"]: context.fns[storing["id"]], **context.fns}
     first = {name: control.value for name, control in page.kept.items()}
     context.load(friendly(open_page, engine, first), storage, outputs, **quick())
 

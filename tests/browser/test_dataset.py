@@ -6,6 +6,7 @@ import io
 import uuid
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -222,3 +223,29 @@ def test_a_phone_scrolls_only_down(visitors, tmp_path: Path) -> None:  # noqa: A
 def _mask_url(visit: Visit) -> str:
     source = visit.page.locator("#dataset-grid img").first.get_attribute("src") or ""
     return source.split("?", maxsplit=1)[0].replace(".view.jpg", ".mask.png")
+
+
+def test_an_answer_that_comes_after_another_data_set_was_opened_does_not_take_its_place(brought: Visit) -> None:
+    page = brought.page
+    link = page.locator("#dataset-links a").first
+    older = str(link.get_attribute("href"))
+    held: list[Any] = []
+
+    def hold_late_words(route: Any) -> None:  # noqa: ANN401  Playwright's
+        held.append(route) if "late words" in (route.request.post_data or "") else route.continue_()
+
+    page.route("**/queue/join*", hold_late_words)
+    write(brought, 0, "late words")
+    for _ in range(100):
+        if not held:
+            page.wait_for_timeout(100)
+    page.locator("#samples button[data-action=select]").first.click()
+    page.wait_for_function("older => document.querySelector('#dataset-links a')?.getAttribute('href') !== older", arg=older)
+    newer = str(link.get_attribute("href"))
+    held.pop().continue_()
+    page.wait_for_timeout(3000)
+
+    assert link.get_attribute("href") == newer
+    with zipfile.ZipFile(io.BytesIO(page.request.get(f"{brought.address}{older}").body())) as archive:
+        assert "late words" in archive.read("metadata.jsonl").decode()
+    assert brought.complaints == []

@@ -118,12 +118,14 @@ def test_a_caption_that_was_typed_is_kept(visit: Visit) -> None:
     assert visit.complaints == []
 
 
-def test_what_was_typed_survives_a_reload(visit: Visit) -> None:
+def test_what_was_typed_survives_a_reload_also_where_the_server_has_not_answered(visit: Visit) -> None:
     visit.tab("train")
     visit.fill("train-steps", "77")
     visit.tab("prompts")
+    visit.page.route("**/gradio_api/**", lambda _: None)  # asked, and never answered
     visit.fill("prompts-token", "zorbly")
     visit.page.wait_for_timeout(1000)
+    visit.page.unroute_all(behavior="ignoreErrors")
 
     visit.open()
 

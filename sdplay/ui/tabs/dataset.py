@@ -34,6 +34,8 @@ __all__ = ["DatasetTab", "create_dataset_tab", "dataset_picker", "size_of", "wir
 TRIES = (1, 2, 3, 4)
 UNKNOWN_BASE_PX = 512
 MASK_MB = 5
+NUM_SHOWN = 7
+"""Of `DatasetTab.shown`."""
 NO_DATASET = empty("No data set is open", "Take a sample above, or bring 10 to 20 pictures of one subject or one style.")
 LOOKING = "Looking at sharpness, duplicates and borders..."
 
@@ -99,20 +101,33 @@ def wire_dataset_tab(engine: Engine, access: Access, tab: DatasetTab, base: gr.D
     grown = intake.add.click(friendly(desk.add_pictures), emptied, [*emptied, tab.outcome], **heavy)
     changed = [grown, *tab.tools.wire(engine, access, tab.picker, token)]
     opened += [event.success(show, inputs, shown, **quick()) for event in changed]
-    every: dict[str, Any] = {**quick(), "trigger_mode": "multiple"}  # none is dropped while another is on its way
-    tab.grid.edit(friendly(edit_caption, engine), asked, shown, **every)
-    tab.grid.leave(friendly(leave_out, engine), asked, shown, **every)
-    opened += [
-        tab.grid.crop(friendly(set_crop, engine), asked, shown, **every),
-        tab.grid.mask(friendly(set_mask, engine), asked, shown, **every),
-        tab.findings.fix(friendly(apply_fix, engine), asked, shown, **every),
-        tab.undo.click(friendly(undo_change, engine), inputs, shown, **quick()),
-        tab.redo.click(friendly(redo_change, engine), inputs, shown, **quick()),
-    ]
+    opened += _wire_edits(engine, tab, asked)
     for event in opened:
         event.then(look, inputs, [tab.findings, tab.grid], **quick())
     tab.tools.delete.click(friendly(delete_dataset, engine), [tab.picker], [tab.picker], **quick())
     _wire_jobs(engine, access, tab, inputs)
+
+
+def _wire_edits(engine: Engine, tab: DatasetTab, asked: list[Control]) -> list[Any]:
+    """What changes the open data set. Returns the events after which pictures may have to be looked at."""
+    inputs, answered = [tab.picker, *asked], gr.State("")
+    outputs = [*tab.shown, answered]
+    every: dict[str, Any] = {**quick(), "trigger_mode": "multiple"}  # none is dropped while another is on its way
+    looked_at = [
+        tab.grid.crop(friendly(set_crop, engine), asked, outputs, **every),
+        tab.grid.mask(friendly(set_mask, engine), asked, outputs, **every),
+        tab.findings.fix(friendly(apply_fix, engine), asked, outputs, **every),
+        tab.undo.click(friendly(undo_change, engine), inputs, outputs, **quick()),
+        tab.redo.click(friendly(redo_change, engine), inputs, outputs, **quick()),
+    ]
+    edited = [
+        tab.grid.edit(friendly(edit_caption, engine), asked, outputs, **every),
+        tab.grid.leave(friendly(leave_out, engine), asked, outputs, **every),
+    ]
+    settle = friendly(settle_answer, engine)
+    for event in [*looked_at, *edited]:
+        event.success(settle, [answered, *inputs], tab.shown, **every)
+    return looked_at
 
 
 def _wire_jobs(engine: Engine, access: Access, tab: DatasetTab, inputs: list[Any]) -> None:
@@ -191,25 +206,25 @@ def examine(engine: Engine, dataset_id: str | None, base_model: str, token: str,
 def edit_caption(engine: Engine, base_model: str, token: str, bucketing: str, event: gr.EventData) -> tuple[Any, ...]:
     """Keep a caption; the cards say that it has arrived, and leave alone what is being typed."""
     opened = engine.datasets.set_captions(event.dataset, {event.key: event.text})
-    return _shown(engine, opened, _advice(engine, base_model, token, bucketing), done=event.serial)
+    return *_shown(engine, opened, _advice(engine, base_model, token, bucketing), done=event.serial), opened.id
 
 
 def leave_out(engine: Engine, base_model: str, token: str, bucketing: str, event: gr.EventData) -> tuple[Any, ...]:
     """Leave one picture out, or take it back; its card shows that already."""
     opened = engine.datasets.leave_out(event.dataset, [event.key], out=bool(event.out))
-    return _shown(engine, opened, _advice(engine, base_model, token, bucketing), done=event.serial)
+    return *_shown(engine, opened, _advice(engine, base_model, token, bucketing), done=event.serial), opened.id
 
 
 def set_crop(engine: Engine, base_model: str, token: str, bucketing: str, event: gr.EventData) -> tuple[Any, ...]:
     """Take a part of a picture in place of the whole."""
     opened = engine.datasets.set_crop(event.dataset, event.key, event.box)
-    return _shown(engine, opened, _advice(engine, base_model, token, bucketing))
+    return *_shown(engine, opened, _advice(engine, base_model, token, bucketing)), opened.id
 
 
 def set_mask(engine: Engine, base_model: str, token: str, bucketing: str, event: gr.EventData) -> tuple[Any, ...]:
     """Keep a painted mask, or take it away."""
     opened = engine.datasets.set_mask(event.dataset, event.key, _png(event.png) if event.png else None)
-    return _shown(engine, opened, _advice(engine, base_model, token, bucketing))
+    return *_shown(engine, opened, _advice(engine, base_model, token, bucketing)), opened.id
 
 
 def apply_fix(engine: Engine, base_model: str, token: str, bucketing: str, event: gr.EventData) -> tuple[Any, ...]:
@@ -217,21 +232,28 @@ def apply_fix(engine: Engine, base_model: str, token: str, bucketing: str, event
     opened = engine.dataset(event.dataset)
     facts = fix(event.fix, opened, known_measures(opened.folder, opened.pictures), keys=event.keys, trigger=token)
     opened = engine.datasets.change(opened.id, facts, what=LABELS[event.fix])
-    return _shown(engine, opened, _advice(engine, base_model, token, bucketing))
+    return *_shown(engine, opened, _advice(engine, base_model, token, bucketing)), opened.id
 
 
 def undo_change(engine: Engine, dataset_id: str | None, base_model: str, token: str, bucketing: str) -> tuple[Any, ...]:
     """Take the newest change back."""
     opened, what = engine.datasets.undo(dataset_tools.opened_dataset(engine, dataset_id).id)
     gr.Info(f"Undone: {what}", duration=3)
-    return _shown(engine, opened, _advice(engine, base_model, token, bucketing))
+    return *_shown(engine, opened, _advice(engine, base_model, token, bucketing)), opened.id
 
 
 def redo_change(engine: Engine, dataset_id: str | None, base_model: str, token: str, bucketing: str) -> tuple[Any, ...]:
     """Do again what was undone last."""
     opened, what = engine.datasets.redo(dataset_tools.opened_dataset(engine, dataset_id).id)
     gr.Info(f"Done again: {what}", duration=3)
-    return _shown(engine, opened, _advice(engine, base_model, token, bucketing))
+    return *_shown(engine, opened, _advice(engine, base_model, token, bucketing)), opened.id
+
+
+def settle_answer(engine: Engine, answered: str, dataset_id: str | None, base_model: str, token: str, bucketing: str) -> tuple[Any, ...]:
+    """Where another data set was opened while a change was on its way, the change's answer has taken its place: show the open one."""
+    if answered == dataset_id:
+        return tuple(gr.skip() for _ in range(NUM_SHOWN))
+    return show_dataset(engine, dataset_id, base_model, token, bucketing)
 
 
 def watch_job(engine: Engine, dataset_id: str | None) -> tuple[Any, ...]:
@@ -245,7 +267,7 @@ def show_after_job(engine: Engine, dataset_id: str | None, base_model: str, toke
     """The cards anew once a job has ended; until then they stay."""
     job = engine.picture_jobs.state(dataset_id) if dataset_id else None
     if job is not None and not job.ended:
-        return tuple(gr.skip() for _ in range(7))
+        return tuple(gr.skip() for _ in range(NUM_SHOWN))
     return show_dataset(engine, dataset_id, base_model, token, bucketing)
 
 
