@@ -97,6 +97,7 @@ def build(engine: Engine, access: Access | None = None) -> gr.Blocks:
         _keep_form(engine, page)
         api.add_endpoints(engine, given)
     one_repeats(blocks)
+    without_progress(blocks)
     return blocks
 
 
@@ -140,6 +141,18 @@ def one_repeats(blocks: gr.Blocks) -> None:
         else:
             handler.trigger_mode = "multiple"
             handler.fn = newest_counts(handler.fn, len(handler.outputs)) if handler.fn else None
+
+
+def without_progress(blocks: gr.Blocks) -> None:
+    """Let handlers that show no progress report it to the page's header alone, which shows none.
+
+    Otherwise Gradio's page sends the state of every handler that ever ran to each of its outputs, at the start and at the end of every
+    handler, and copies the output and all that lies in it first: for a tab that is the tab. This took most of the page's time.
+    """
+    header = next(block for block in blocks.blocks.values() if block.elem_id == "header")
+    for handler in blocks.fns.values():
+        if handler.show_progress == "hidden" and handler.outputs:
+            handler.show_progress_on = [header]
 
 
 def _create_bar(engine: Engine, access: Access, pulse: Pulse) -> tuple[gr.Button, gr.State]:

@@ -57,6 +57,17 @@ def test_at_most_one_handler_of_an_event_repeats_itself(engine: Engine) -> None:
     assert max(repeating.values()) == 1
 
 
+def test_handlers_that_show_no_progress_report_it_to_no_part_of_a_tab(engine: Engine) -> None:
+    """Gradio's page copies each place where progress could show, and all that lies in it, at every event."""
+    page = app.build(engine)
+
+    hidden = [handler for handler in page.fns.values() if handler.show_progress == "hidden" and handler.outputs]
+    places = {place.elem_id for handler in hidden for place in handler.show_progress_on or handler.outputs}
+
+    assert hidden
+    assert places == {"header"}
+
+
 def test_every_part_of_the_page_has_a_tab_and_an_event_in_the_script(engine: Engine) -> None:
     page = app.build(engine)
     ids = {block.elem_id for block in page.blocks.values()}
