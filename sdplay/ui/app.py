@@ -149,7 +149,7 @@ def without_progress(blocks: gr.Blocks) -> None:
     Otherwise Gradio's page sends the state of every handler that ever ran to each of its outputs, at the start and at the end of every
     handler, and copies the output and all that lies in it first: for a tab that is the tab. This took most of the page's time.
     """
-    header = next(block for block in blocks.blocks.values() if block.elem_id == "header")
+    header = next(block for block in blocks.blocks.values() if isinstance(block, gr.components.Component) and block.elem_id == "header")
     for handler in blocks.fns.values():
         if handler.show_progress == "hidden" and handler.outputs:
             handler.show_progress_on = [header]

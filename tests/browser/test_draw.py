@@ -55,9 +55,12 @@ def test_only_what_is_painted_is_drawn_anew(visit: Visit, tmp_path: Path) -> Non
     start = Image.new("RGB", (128, 128), (30, 160, 140))  # the tiny base draws it at 32 px
     start.save(tmp_path / "start.png")
     visit.tab("draw")
-    visit.page.locator("#draw-editor input[type=file]").first.set_input_files(tmp_path / "start.png")
-    visit.page.locator("#draw-editor button[aria-label='Brush']").first.click()
     canvas = visit.page.locator("#draw-editor canvas").first
+    canvas.wait_for()
+    visit.page.wait_for_timeout(1000)  # Gradio's editor drops a picture that comes before it is ready, and does not say when it is
+    visit.page.locator("#draw-editor input[type=file]").first.set_input_files(tmp_path / "start.png")
+    visit.wait_for_text("#draw-editor", "250%")  # the picture fills the frame
+    visit.page.locator("#draw-editor button[aria-label='Brush']").first.click()
     canvas.scroll_into_view_if_needed()
     visit.page.wait_for_timeout(1000)  # the editor scales the picture to its frame
     box = canvas.bounding_box()
