@@ -15,7 +15,7 @@ from sdplay.mini.material import held_out_pairs
 
 PAIRS = 200
 TOP = 5
-NATURAL_PX = 64
+NATURAL_PX = 128
 
 
 def measure(bench: Bench) -> list[dict[str, object]]:
@@ -45,7 +45,7 @@ def autoencoder(bench: Bench) -> tuple[float, float, int]:
     ]
     vae = bench.vae()
     pixels = to_tensor(pictures)
-    rebuilt = torch.cat([vae.decode(vae.encode(chunk).latent_dist.mean).sample.clamp(-1, 1) for chunk in pixels.split(64)])
+    rebuilt = torch.cat([vae.decode(vae.encode(chunk).latent_dist.mean).sample.clamp(-1, 1) for chunk in pixels.split(32)])
     psnr = float(10 * torch.log10(4 / F.mse_loss(rebuilt, pixels)))
     return psnr, float(ssim_of(rebuilt, pixels).mean()), len(pictures)
 

@@ -32,7 +32,7 @@ from benchmarks.processes import ROOT, child
 if TYPE_CHECKING:
     from sdplay.engine import Engine
 
-SIDE, PICTURES, WARM, STEPS_OF_A_RUN = 64, 8, 2, 60
+SIDE, PICTURES, WARM, STEPS_OF_A_RUN = 128, 8, 2, 60
 ERRS = 0.15
 """How far above 1 an exponent may be measured of what is linear."""
 
@@ -78,7 +78,7 @@ def measured(only: str, *, small: bool) -> Iterator[Curve]:
     steps = WARM + (3 if small else 8)
     grids: dict[str, tuple[list[int], Callable[[int], dict[str, object]]]] = {
         "batch": ([1, 2, 4] if small else [1, 2, 4, 8, 16], lambda value: {"batch_size": value}),
-        "pixels": ([32, 64] if small else [32, 64, 96, 128], lambda value: {"resolution": value, "batch_size": 2}),
+        "pixels": ([64, 128] if small else [64, 128, 192, 256], lambda value: {"resolution": value, "batch_size": 2}),
         "rank": ([4, 32] if small else [2, 8, 32, 128], lambda value: {"rank": value, "alpha": value}),
     }
     with working() as (engine, folder):

@@ -29,7 +29,7 @@ SCRIPTS = {
     "dreambooth": "dreambooth/train_dreambooth.py",
     "textual_inversion": "textual_inversion/textual_inversion.py",
 }
-MINI = work.Work("embedded model, LoRA, 64 px, batch 4", "mini", "lora", size=64, batch_size=4, precision="float32")
+MINI = work.Work("embedded model, LoRA, 128 px, batch 4", "mini", "lora", size=128, batch_size=4, precision="float32")
 GPU = (
     work.Work("SD 1.5, LoRA, 512 px, batch 1", "sd15", "lora", size=512, batch_size=1),
     work.Work("SD 1.5, LoRA, 512 px, batch 4", "sd15", "lora", size=512, batch_size=4),

@@ -142,7 +142,7 @@ def flop(base: str, method: str, size: str, batch_size: str) -> dict[str, object
 
 def picture_flop() -> dict[str, object]:
     """Of one picture with guidance; the autoencoder's are left out."""
-    return {"picture_flop": 2 * GRID_STEPS * forward_flop("mini", 64, 1)}
+    return {"picture_flop": 2 * GRID_STEPS * forward_flop("mini", 128, 1)}
 
 
 def forward_flop(base: str, size: int, batch_size: int) -> int:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from sdplay.engine import Engine
 from sdplay.mini import data, material, unet
@@ -119,22 +121,25 @@ def test_small_subjects_stand_side_by_side() -> None:
 @pytest.mark.slow
 def test_the_whole_recipe_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """`python -m sdplay.mini --smoke`, with two icons per set instead of npm's."""
-    from sdplay.mini import recipe, vae
+    from sdplay.mini import __main__ as commands
+    from sdplay.mini import recipe
     from sdplay.mini.ship import ship
 
     _fake_icon_sets(tmp_path)
     monkeypatch.setattr(data, "trained_names", lambda: ["ball", "box"])
     monkeypatch.setattr(material, "held_out_pairs", set)
-    plan = recipe.Recipe(
-        icons=tmp_path, vae_steps=2, vae_batch=2, vae_thinning=1, unet_steps=2, unet_batch=2, views=2, composed=3, save_every=1
-    )
+    short = {"vae_steps": 2, "vae_batch": 2, "vae_thinning": 1, "polish_steps": 1, "unet_steps": 2, "unet_batch": 2, "views": 2, "composed": 3}
+    plan = recipe.stages(tmp_path)
 
-    vae.train_autoencoder(plan, tmp_path)
-    unet.train_denoiser(plan, tmp_path)
-    unet.train_denoiser(plan, tmp_path)  # goes on where it stopped: nothing is left to do
-    ship(tmp_path / "model", tmp_path / "shipped")
+    small = commands.train_small(replace(plan.small, **short), tmp_path / "small")
+    grown = commands.train_grown(replace(plan.grown, **short), tmp_path / "grown", small)
+    again = commands.train_grown(replace(plan.grown, **short), tmp_path / "grown", small)  # goes on where it stopped: nothing is left to do
+    ship(grown, tmp_path / "shipped")
 
-    assert (tmp_path / "sheet.png").is_file()
+    assert again == grown
+    assert Image.open(tmp_path / "grown" / "sheet.png").size == (768, 256)
+    unet = json.loads((tmp_path / "shipped" / "unet" / "config.json").read_text())
+    assert (unet["in_channels"], unet["sample_size"]) == (plan.grown.latent_channels, 16)
     assert str(tmp_path) not in (tmp_path / "shipped" / "unet" / "config.json").read_text()
 
 

@@ -123,8 +123,8 @@ def compose(icon: Icon, background: str, *, size_px: int, rng: np.random.Generat
     canvas = _canvas(background, size_px, rng)
     side = round(size_px * rng.uniform(0.82, 0.94))
     drawing = premultiplied_resize(icon.rgba, side)
-    slack = size_px - side
-    x, y = (int(np.clip(slack / 2 + rng.integers(-2, 3), 0, slack)) for _ in range(2))
+    slack, reach = size_px - side, size_px // 32
+    x, y = (int(np.clip(slack / 2 + rng.integers(-reach, reach + 1), 0, slack)) for _ in range(2))
     canvas.paste(drawing, (x, y), drawing)
     return canvas
 

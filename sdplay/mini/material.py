@@ -22,7 +22,7 @@ HELD_OUT_SHARE = 0.05
 
 @dataclass
 class Cache:
-    """Every training picture as (N, 4, h, w) scaled latents, with what its caption can be made of."""
+    """Every training picture as (N, C, h, w) scaled latents, with what its caption can be made of."""
 
     latents: Tensor
     subjects: list[tuple[str, ...]] = field(default_factory=list)
@@ -139,7 +139,7 @@ class Batches:
         self.latents = cache.latents.to(device)
 
     def draw(self, size: int) -> tuple[Tensor, Tensor]:
-        """(size, 4, h, w) latents, channels last, and (size, 77) token ids."""
+        """(size, C, h, w) latents, channels last, and (size, 77) token ids."""
         chosen = self.rng.choice(len(self.chances), size=size, p=self.chances)
         ids = torch.stack([self.captions.draw(self.cache, index, self.rng) for index in chosen]).to(self.device)
         return self.latents[torch.from_numpy(chosen)].contiguous(memory_format=torch.channels_last), ids

@@ -1,20 +1,24 @@
-"""Every number the embedded base model is made with."""
+"""Every number the embedded base model is made with. It learns at 64 px first, then grows to 128 px (`grow.py`)."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-UNET_STEPS = 11650
+SMALL_STEPS = 11650
+"""Steps of the denoiser at 64 px."""
+UNET_STEPS = 5000
+"""Steps of the denoiser after it has grown."""
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """The whole recipe. `smoke()` is the same in a minute, to see that it runs."""
+    """One of its two stages."""
 
     icons: Path
     """Folder that holds (or will hold) the npm icon packages."""
     size_px: int = 64
+    latent_channels: int = 4
     seed: int = 0
 
     vae_steps: int = 1900
@@ -27,7 +31,7 @@ class Recipe:
     polish_lr: float = 1e-3
     polish_thinning: int = 1
 
-    unet_steps: int = UNET_STEPS
+    unet_steps: int = SMALL_STEPS
     unet_batch: int = 32
     unet_lr: float = 1e-3
     ema_decay: float = 0.999
@@ -49,17 +53,26 @@ class Recipe:
     save_every: int = 250
 
 
-def smoke(icons: Path) -> Recipe:
-    """The recipe cut down to about a minute."""
-    return Recipe(
-        icons=icons,
-        vae_steps=20,
-        vae_batch=8,
-        vae_thinning=40,
-        polish_steps=10,
-        polish_thinning=40,
-        unet_steps=10,
-        unet_batch=8,
-        views=1,
-        composed=4,
+@dataclass(frozen=True)
+class Stages:
+    """The whole recipe. `smoke()` is the same in a minute, to see that it runs."""
+
+    small: Recipe
+    """64 px, from nothing."""
+    grown: Recipe
+    """128 px, from what the small one knows."""
+
+
+def stages(icons: Path, unet_steps: int = UNET_STEPS) -> Stages:
+    """As the shipped model is made."""
+    return Stages(
+        Recipe(icons),
+        Recipe(icons, size_px=128, latent_channels=8, vae_steps=1100, vae_lr=1.5e-3, vae_thinning=1, unet_steps=unet_steps),
     )
+
+
+def smoke(icons: Path) -> Stages:
+    """Cut down to about a minute."""
+    short = {"vae_batch": 8, "vae_thinning": 40, "polish_thinning": 40, "unet_steps": 6, "unet_batch": 8, "views": 1, "composed": 4}
+    both = stages(icons)
+    return Stages(replace(both.small, vae_steps=20, polish_steps=10, **short), replace(both.grown, vae_steps=6, **short))

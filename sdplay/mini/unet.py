@@ -1,4 +1,4 @@
-"""Train the embedded base model's denoiser and text encoder together, from nothing, on cached latents."""
+"""Train the embedded base model's denoiser and text encoder together, from nothing or from what a smaller one knows, on cached latents."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from PIL import Image
 from torch import Tensor, nn
 from transformers import CLIPTextModel, CLIPTokenizer
 
+from sdplay.mini.grow import widened_unet
 from sdplay.mini.machine import this_machine
 from sdplay.mini.material import Batches, Captions, build_cache
 from sdplay.mini.recipe import Recipe
@@ -40,12 +41,13 @@ PREVIEW_PROMPTS = (
 )
 
 
-def new_unet(size_px: int, factor: int) -> UNet2DConditionModel:
-    """(B, 4, H/f, W/f) noisy latents -> the noise in them. `attention_head_dim` is diffusers' name for the number of heads."""
+def new_unet(vae: AutoencoderKL) -> UNet2DConditionModel:
+    """(B, C, 16, 16) noisy latents -> the noise in them. `attention_head_dim` is diffusers' name for the number of heads."""
+    factor = 2 ** (len(vae.config.block_out_channels) - 1)
     return UNet2DConditionModel(
-        sample_size=size_px // factor,
-        in_channels=4,
-        out_channels=4,
+        sample_size=vae.config.sample_size // factor,
+        in_channels=vae.config.latent_channels,
+        out_channels=vae.config.latent_channels,
         block_out_channels=(64, 128, 192),
         down_block_types=("CrossAttnDownBlock2D",) * 3,
         up_block_types=("CrossAttnUpBlock2D",) * 3,
@@ -105,17 +107,15 @@ def follow(averages: list[Tensor], weights: list[nn.Parameter], decay: float) ->
 def train_denoiser(recipe: Recipe, out: Path, warm_start: Path | None = None) -> None:
     """Train to `recipe.unet_steps`; write the pipeline to `out`/model and the state to `out`/unet.pt every few minutes.
 
-    Picks up where an earlier call stopped; steps already done count. `warm_start`: a model this recipe made, whose weights it
-    begins with (at step 0, with a fresh optimiser) where no earlier call left a state.
+    Picks up where an earlier call stopped; steps already done count. `warm_start`: a model this recipe made, with as many latent
+    channels as `out`/vae or fewer, whose weights it begins with (at step 0, with a fresh optimiser) where no earlier call left a state.
     """
     torch.manual_seed(recipe.seed)
     vae = AutoencoderKL.from_pretrained(out / "vae").eval()
     tokenizer = _tokenizer(recipe, out, warm_start)
-    unet = new_unet(recipe.size_px, 2 ** (len(vae.config.block_out_channels) - 1)).to(memory_format=torch.channels_last)
-    text_encoder = new_text_encoder(tokenizer).train()
-    modules = nn.ModuleDict({"unet": unet, "text_encoder": text_encoder})
-    if warm_start:
-        _begin_with(modules, warm_start)
+    unet, text_encoder = _begin_with(vae, warm_start) if warm_start else (new_unet(vae), new_text_encoder(tokenizer))
+    unet.to(memory_format=torch.channels_last).train()
+    modules = nn.ModuleDict({"unet": unet, "text_encoder": text_encoder.train()})
     machine = this_machine()
     machine.prepare(unet, text_encoder)
     weights = list(modules.parameters())
@@ -153,7 +153,7 @@ def train_denoiser(recipe: Recipe, out: Path, warm_start: Path | None = None) ->
             state = {"modules": modules.state_dict(), "optimizer": optimizer.state_dict(), "averages": averages, "step": step}
             torch.save(state, out / "unet.pt.new")
             (out / "unet.pt.new").replace(out / "unet.pt")
-            _write_model(out, recipe, averages=averages, tokenizer=tokenizer, vae=vae)
+            _write_model(out, averages=averages, tokenizer=tokenizer, vae=vae)
 
 
 def _tokenizer(recipe: Recipe, out: Path, warm_start: Path | None) -> CLIPTokenizer:
@@ -164,12 +164,10 @@ def _tokenizer(recipe: Recipe, out: Path, warm_start: Path | None) -> CLIPTokeni
     return CLIPTokenizer.from_pretrained(out / "tokenizer")
 
 
-def _begin_with(modules: nn.ModuleDict, model: Path) -> None:
-    """Copy the denoiser and the text encoder of a shipped model, which must be of the same shape."""
-    unet = UNet2DConditionModel.from_pretrained(model / "unet", dtype=torch.float32)
-    text_encoder = CLIPTextModel.from_pretrained(model / "text_encoder", dtype=torch.float32)
-    modules["unet"].load_state_dict(unet.state_dict())
-    modules["text_encoder"].load_state_dict(text_encoder.state_dict())
+def _begin_with(vae: AutoencoderKL, model: Path) -> tuple[UNet2DConditionModel, CLIPTextModel]:
+    """The denoiser of a model of this recipe, made wider if the autoencoder has more channels, and its text encoder."""
+    known = UNet2DConditionModel.from_pretrained(model / "unet", dtype=torch.float32)
+    return widened_unet(known, new_unet(vae)), CLIPTextModel.from_pretrained(model / "text_encoder", dtype=torch.float32)
 
 
 def _resume(path: Path, modules: nn.ModuleDict, optimizer: torch.optim.Optimizer, averages: list[Tensor]) -> int:
@@ -184,9 +182,9 @@ def _resume(path: Path, modules: nn.ModuleDict, optimizer: torch.optim.Optimizer
 
 
 @torch.no_grad()
-def _write_model(out: Path, recipe: Recipe, *, averages: list[Tensor], tokenizer: CLIPTokenizer, vae: AutoencoderKL) -> None:
+def _write_model(out: Path, *, averages: list[Tensor], tokenizer: CLIPTokenizer, vae: AutoencoderKL) -> None:
     """The averaged weights as a diffusers pipeline, and a contact sheet drawn with them."""
-    unet, text_encoder = new_unet(recipe.size_px, 2 ** (len(vae.config.block_out_channels) - 1)), new_text_encoder(tokenizer)
+    unet, text_encoder = new_unet(vae), new_text_encoder(tokenizer)
     for weight, average in zip(nn.ModuleDict({"unet": unet, "text_encoder": text_encoder}).parameters(), averages, strict=True):
         weight.copy_(average)
     pipeline = StableDiffusionPipeline(

@@ -58,7 +58,7 @@ def train_autoencoder(recipe: Recipe, out: Path) -> None:
     device = this_machine().device
     vae = new_autoencoder().to(device, memory_format=torch.channels_last)
     optimizer = torch.optim.AdamW(vae.parameters(), lr=recipe.vae_lr, betas=(0.9, 0.99), weight_decay=0.0)
-    step = _resume(out / "vae.pt", vae, optimizer)
+    step = resume(out / "vae.pt", vae, optimizer)
     names = {style: data.names_of(recipe.icons, style)[:: recipe.vae_thinning] for style in data.AUTOENCODER_STYLES}
     icons = [icon for style, chosen in names.items() for icon in data.draw_icons(recipe.icons, style, chosen)]
     unseen = pictures_of_held_out_style(recipe).to(device)
@@ -68,7 +68,7 @@ def train_autoencoder(recipe: Recipe, out: Path) -> None:
         if step < WHOLE_PICTURES_FROM * recipe.vae_steps:
             pixels = random_crop(pixels, recipe.size_px // 2, rng)
         loss = autoencoder_loss(vae, pixels)
-        _descend(loss, optimizer, learning_rate(step, recipe.vae_steps, recipe.vae_lr))
+        descend(loss, optimizer, learning_rate(step, recipe.vae_steps, recipe.vae_lr))
         step += 1
         if step % 200 == 0 or step == recipe.vae_steps:
             figure = held_out_psnr(vae, unseen)
@@ -88,7 +88,7 @@ def polish_decoder(recipe: Recipe, out: Path) -> None:
     vae.requires_grad_(False)
     trained = [*vae.decoder.requires_grad_(True).parameters(), *vae.post_quant_conv.requires_grad_(True).parameters()]
     optimizer = torch.optim.AdamW(trained, lr=recipe.polish_lr, betas=(0.9, 0.99), weight_decay=0.0)
-    step = _resume(out / "decoder.pt", vae, optimizer)
+    step = resume(out / "decoder.pt", vae, optimizer)
     if step >= recipe.polish_steps:
         return
     icons = [
@@ -101,7 +101,7 @@ def polish_decoder(recipe: Recipe, out: Path) -> None:
         with torch.no_grad():
             latents = vae.encode(pixels).latent_dist.mean
         loss = reconstruction_loss(vae.decode(latents).sample, pixels)
-        _descend(loss, optimizer, learning_rate(step, recipe.polish_steps, recipe.polish_lr))
+        descend(loss, optimizer, learning_rate(step, recipe.polish_steps, recipe.polish_lr))
         step += 1
         if step % 100 == 0 or step == recipe.polish_steps:
             figure = held_out_psnr(vae, unseen)
@@ -110,7 +110,7 @@ def polish_decoder(recipe: Recipe, out: Path) -> None:
     vae.to("cpu", memory_format=torch.contiguous_format).save_pretrained(out / "vae")
 
 
-def _descend(loss: Tensor, optimizer: torch.optim.Optimizer, rate: float) -> None:
+def descend(loss: Tensor, optimizer: torch.optim.Optimizer, rate: float) -> None:
     """One step at this learning rate, the gradients' norm at most 1."""
     loss.backward()
     for group in optimizer.param_groups:
@@ -132,7 +132,8 @@ def learning_rate(step: int, steps: int, peak: float) -> float:
     return peak * min(1.0, (step + 1) / 100) * max(0.02, 0.5 * (1 + math.cos(math.pi * step / steps)))
 
 
-def _resume(path: Path, vae: AutoencoderKL, optimizer: torch.optim.Optimizer) -> int:
+def resume(path: Path, vae: AutoencoderKL, optimizer: torch.optim.Optimizer) -> int:
+    """Load what an earlier call left at `path`. Returns the steps it had done, 0 if there is nothing."""
     if not path.exists():
         return 0
     state = torch.load(path, weights_only=True)

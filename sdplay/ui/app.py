@@ -173,7 +173,7 @@ def _create_tabs(engine: Engine, access: Access, pulse: Pulse) -> Page:
     choices = list(dict.fromkeys((access.base_model, *(offered.id for offered in engine.bases()))))
     base = gr.Dropdown(
         choices, value=access.base_model, label="Base model", allow_custom_value=True, elem_id="train-base", render=False, interactive=True,
-        info="mini is built in and draws 64 px icons. Or any Hub id, folder in diffusers layout, or .safetensors checkpoint.",
+        info="mini is built in and draws 128 px icons. Or any Hub id, folder in diffusers layout, or .safetensors checkpoint.",
     )  # fmt: skip
     tour = tour_strip.create_tour()
     learned = learn_tab.create_memory()
