@@ -8,10 +8,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from benchmarks.icons import named_background, shelf
-from benchmarks.judge import to_tensor
 from benchmarks.learning import Bench, percent
 from sdplay.mini import data
 from sdplay.mini.material import held_out_pairs
+from sdplay.mini.vae import to_tensor
 
 PAIRS = 200
 TOP = 5
@@ -44,7 +44,7 @@ def autoencoder(bench: Bench) -> tuple[float, float, int]:
         data.compose(icon, "white", size_px=NATURAL_PX, rng=rng) for icon in data.draw_icons(bench.icons, data.HELD_OUT_STYLE, names)
     ]
     vae = bench.vae()
-    pixels = to_tensor(pictures)
+    pixels = to_tensor(np.stack([np.asarray(picture) for picture in pictures]))
     rebuilt = torch.cat([vae.decode(vae.encode(chunk).latent_dist.mean).sample.clamp(-1, 1) for chunk in pixels.split(32)])
     psnr = float(10 * torch.log10(4 / F.mse_loss(rebuilt, pixels)))
     return psnr, float(ssim_of(rebuilt, pixels).mean()), len(pictures)

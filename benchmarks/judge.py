@@ -21,9 +21,12 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from sdplay.mini import data
+from sdplay.mini import vae as autoencoder
 
 STYLES = (*data.TRAINED_STYLES, data.HELD_OUT_STYLE)
-VIEWS = 2
+DRAWN_PX, LOOKED_AT_PX = 128, 64
+"""Side at which icons go through the autoencoder, as drawings do; and side at which the judge looks at both: no more is seen at 128."""
+VIEWS = 1
 HELD_OUT_SHARE = 0.15
 STEPS, BATCH = 1200, 256
 BINS = 8
@@ -37,7 +40,7 @@ USUAL = 3.0
 """Features are cut at so many standard deviations: no single colour that real icons seldom have decides alone."""
 STRONGEST, SPECKLE = 1.4, 0.04
 """Drawings are up to so much stronger in contrast than icons, and their flat areas flicker by so much: the judge learns not to mind."""
-VERSION = "4"
+VERSION = "5"
 """Part of the name of the kept weights: count up when the training changes."""
 
 
@@ -56,8 +59,8 @@ class Judge:
 
 
 def to_tensor(pictures: list[Image.Image]) -> Tensor:
-    """(B, 3, 64, 64) in [-1, 1]"""
-    arrays = [np.asarray(picture.convert("RGB").resize((64, 64), Image.Resampling.LANCZOS)) for picture in pictures]
+    """(B, 3, LOOKED_AT_PX, LOOKED_AT_PX) in [-1, 1]"""
+    arrays = [np.asarray(picture.convert("RGB").resize((LOOKED_AT_PX, LOOKED_AT_PX), Image.Resampling.BOX)) for picture in pictures]
     return torch.from_numpy(np.stack(arrays)).permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
@@ -147,10 +150,14 @@ def _material(icons: Path, vae: AutoencoderKL) -> tuple[Tensor, Tensor, Tensor]:
     pictures, labels, held_out = [], [], []
     for style in STYLES:
         for icon in data.draw_icons(icons, style, data.names_of(icons, style)):
-            pictures += [data.compose(icon, "white", size_px=64, rng=rng) for _ in range(VIEWS)]
+            pictures += [data.compose(icon, "white", size_px=DRAWN_PX, rng=rng) for _ in range(VIEWS)]
             labels += [int(style == data.HELD_OUT_STYLE)] * VIEWS
             held_out += [is_held_out(icon.name)] * VIEWS
-    rebuilt = [vae.decode(vae.encode(chunk).latent_dist.mean).sample.clamp(-1, 1) for chunk in to_tensor(pictures).split(64)]
+    pixels = autoencoder.to_tensor(np.stack([np.asarray(picture) for picture in pictures]))
+    rebuilt = [
+        F.avg_pool2d(vae.decode(vae.encode(chunk).latent_dist.mean).sample.clamp(-1, 1), DRAWN_PX // LOOKED_AT_PX)
+        for chunk in pixels.split(32)
+    ]
     random = torch.Generator().manual_seed(7)
     values = torch.cat([features(chunk) for chunk in rebuilt])
     like_drawings = torch.cat([features(as_drawn(chunk, random)) for chunk in rebuilt])

@@ -7,7 +7,7 @@ from pathlib import Path
 
 SMALL_STEPS = 11650
 """Steps of the denoiser at 64 px."""
-UNET_STEPS = 5000
+UNET_STEPS = 3400
 """Steps of the denoiser after it has grown."""
 
 

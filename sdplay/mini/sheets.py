@@ -23,7 +23,7 @@ from sdplay.sample_sets import gallery_path, gallery_prompts
 from sdplay.workspace import PRESETS
 
 SEED = 1
-COLUMNS, CELL_PX, LABEL_PX = 8, 96, 16
+COLUMNS, CELL_PX, LABEL_PX = 8, 112, 16
 SHEET_SUBJECTS = (
     "red-apple", "strawberry", "watermelon", "hamburger", "pizza", "birthday-cake", "mushroom", "cactus",
     "tulip", "sunflower", "four-leaf-clover", "evergreen-tree", "cat-face", "dog-face", "fox", "bear",
