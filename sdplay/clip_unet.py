@@ -26,7 +26,7 @@ def configs_of(folder: Path) -> tuple[dict[str, Any], dict[str, Any]] | None:
     fits = (
         index.get("_class_name") in ("StableDiffusionPipeline", "StableDiffusionInpaintPipeline")
         and "text_encoder_2" not in index
-        and unet.get("in_channels", 4) in (4, inpainting.CHANNELS)
+        and unet.get("in_channels", 4) in (unet.get("out_channels", 4), inpainting.CHANNELS)
         and unet.get("addition_embed_type") is None
     )
     return (unet, pipelines.read_json(folder / "text_encoder" / "config.json")) if fits else None

@@ -34,7 +34,7 @@ def identify(folder: Path) -> bool:
     unet = pipelines.read_json(folder / "unet" / "config.json")
     return (
         index.get("_class_name") in ("StableDiffusionXLPipeline", "StableDiffusionXLInpaintPipeline")
-        and unet.get("in_channels", 4) in (4, inpainting.CHANNELS)
+        and unet.get("in_channels", 4) in (unet.get("out_channels", 4), inpainting.CHANNELS)
         and unet.get("addition_embed_type") == "text_time"
         and None not in index.get("text_encoder", [None])
         and None not in index.get("text_encoder_2", [None])
