@@ -89,7 +89,7 @@ def _plain_pipeline(adapter: Path | None) -> StableDiffusionPipeline:
 
 
 def _plain_arguments() -> dict[str, object]:
-    noise = torch.randn((1, 4, 16, 16), generator=torch.Generator().manual_seed(SEED))
+    noise = torch.randn((1, pipeline.unet.config.in_channels, 16, 16), generator=torch.Generator().manual_seed(SEED))
     return {"prompt": PROMPT, "latents": noise, "num_inference_steps": STEPS, "guidance_scale": GUIDANCE, "output_type": "np"}
 
 

@@ -250,7 +250,7 @@ def grid_plain(folder: str) -> dict[str, object]:
             pipeline.set_adapters("one", strength)
         for prompt in GRID_PROMPTS:
             for seed in GRID_SEEDS:
-                noise = torch.randn((1, 4, 16, 16), generator=torch.Generator().manual_seed(seed))
+                noise = torch.randn((1, pipeline.unet.config.in_channels, 16, 16), generator=torch.Generator().manual_seed(seed))
                 pipeline(prompt, latents=noise, **more).images[0].save(target / f"{count:02d}.png")
                 count += 1
         if path:
