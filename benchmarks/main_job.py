@@ -77,7 +77,7 @@ def measure(folder: Path, train_steps: int) -> dict[str, float]:
 
 def plain_diffusers(adapter: Path | None) -> np.ndarray:
     """(H, W, 3) integers: the same picture, drawn by diffusers alone."""
-    return (_plain_pipeline(adapter)(**_plain_arguments()).images[0] * 255).round().astype(int)
+    return (_plain_pipeline(adapter)(**_plain_arguments(pipeline)).images[0] * 255).round().astype(int)
 
 
 def _plain_pipeline(adapter: Path | None) -> StableDiffusionPipeline:
@@ -88,7 +88,7 @@ def _plain_pipeline(adapter: Path | None) -> StableDiffusionPipeline:
     return pipeline
 
 
-def _plain_arguments() -> dict[str, object]:
+def _plain_arguments(pipeline: StableDiffusionPipeline) -> dict[str, object]:
     noise = torch.randn((1, pipeline.unet.config.in_channels, 16, 16), generator=torch.Generator().manual_seed(SEED))
     return {"prompt": PROMPT, "latents": noise, "num_inference_steps": STEPS, "guidance_scale": GUIDANCE, "output_type": "np"}
 
@@ -104,7 +104,7 @@ def _picture_seconds(engine: Engine) -> float:
 
 def _plain_picture_seconds() -> float:
     pipeline = _plain_pipeline(None)
-    return statistics.median(_timed(lambda: pipeline(**_plain_arguments())) for _ in range(5))
+    return statistics.median(_timed(lambda: pipeline(**_plain_arguments(pipeline))) for _ in range(5))
 
 
 def _timed(do: object) -> float:

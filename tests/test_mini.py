@@ -128,7 +128,16 @@ def test_the_whole_recipe_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     _fake_icon_sets(tmp_path)
     monkeypatch.setattr(data, "trained_names", lambda: ["ball", "box"])
     monkeypatch.setattr(material, "held_out_pairs", set)
-    short = {"vae_steps": 2, "vae_batch": 2, "vae_thinning": 1, "polish_steps": 1, "unet_steps": 2, "unet_batch": 2, "views": 2, "composed": 3}
+    short = {
+        "vae_steps": 2,
+        "vae_batch": 2,
+        "vae_thinning": 1,
+        "polish_steps": 1,
+        "unet_steps": 2,
+        "unet_batch": 2,
+        "views": 2,
+        "composed": 3,
+    }
     plan = recipe.stages(tmp_path)
 
     small = commands.train_small(replace(plan.small, **short), tmp_path / "small")

@@ -24,7 +24,10 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="where to write the finished model; presets/mini replaces the shipped one")
     parser.add_argument("--steps", type=int, default=recipe.UNET_STEPS, help="optimiser steps of the denoiser at its full size")
     parser.add_argument(
-        "--warm-start", type=Path, metavar="MODEL", help="begin with this model's weights: presets/mini, say, or a small one, which then grows"
+        "--warm-start",
+        type=Path,
+        metavar="MODEL",
+        help="begin with this model's weights: presets/mini, say, or a small one, which then grows",
     )
     parser.add_argument("--smoke", action="store_true", help="the whole recipe in about a minute; the model is of no use")
     arguments = parser.parse_args()
