@@ -77,7 +77,8 @@ def measure(folder: Path, train_steps: int) -> dict[str, float]:
 
 def plain_diffusers(adapter: Path | None) -> np.ndarray:
     """(H, W, 3) integers: the same picture, drawn by diffusers alone."""
-    return (_plain_pipeline(adapter)(**_plain_arguments(pipeline)).images[0] * 255).round().astype(int)
+    pipeline = _plain_pipeline(adapter)
+    return (pipeline(**_plain_arguments(pipeline)).images[0] * 255).round().astype(int)
 
 
 def _plain_pipeline(adapter: Path | None) -> StableDiffusionPipeline:

@@ -154,7 +154,7 @@ def growing_loss(vae: AutoencoderKL, small: AutoencoderKL, pixels: Tensor) -> Te
 
 @torch.no_grad()
 def even_details(vae: AutoencoderKL, pixels: Tensor, known: int) -> None:
-    """Give each of the new channels mean 0 and variance 1 after scaling, by the 1 x 1 convolutions around the latents; nothing else changes."""
+    """Give each new channel mean 0 and variance 1 after scaling, by the 1 x 1 convolutions around the latents; no picture changes."""
     latents = torch.cat([vae.encode(chunk).latent_dist.mean for chunk in pixels.split(32)])[:, known:]
     mean, size = latents.mean(dim=(0, 2, 3)), latents.std(dim=(0, 2, 3)) * vae.config.scaling_factor
     channels = vae.config.latent_channels
