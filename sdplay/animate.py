@@ -18,7 +18,7 @@ from diffusers import AnimateDiffPipeline, MotionAdapter, UNetMotionModel
 from PIL import Image
 from torch import Tensor
 
-from sdplay import sample
+from sdplay import inpainting, sample
 from sdplay.attach import base_alone
 from sdplay.config import AnimateConfig
 from sdplay.errors import Cancelled, ConfigError, ModelError
@@ -137,7 +137,7 @@ def _draw(film: Film, key: _Key) -> Image.Image:
 def moving_frames(film: Film, motion: MotionAdapter) -> list[Image.Image]:
     """`frames` frames of one prompt that move as the motion adapter learned. Raises ConfigError when it does not fit the base."""
     config, drawing = film.config, film.config.drawing
-    if film.family.NAME != "sd15" or film.parts.denoiser.config.in_channels != 4:
+    if film.family.NAME != "sd15" or film.parts.denoiser.config.in_channels == inpainting.CHANNELS:
         raise ConfigError("Motion adapters are for Stable Diffusion 1.x bases, not for inpainting ones.", "Choose such a base.")
     longest = motion.config.motion_max_seq_length
     if config.frames > longest:

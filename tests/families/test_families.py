@@ -151,14 +151,17 @@ def test_a_picture_too_large_for_the_memory_is_decoded_in_tiles(monkeypatch: pyt
     (tiled,) = decode_latents(parts, latents)
 
     assert tiled.shape == (3, 192, 192)
-    assert max(seen) == 64 // parts.latent_factor
+    assert max(seen) == 128 // parts.latent_factor
     assert (tiled - whole).abs().mean() < 0.04
-    (small,) = decode_latents(parts, latents[..., :32, :32])
-    assert seen[-1] == 32
-    assert small.shape == (3, 128, 128)
+    (small,) = decode_latents(parts, latents[..., :8, :8])
+    assert seen[-1] == 8
+    assert small.shape == (3, 64, 64)
+    monkeypatch.setattr("sdplay.pipelines.WHOLE_PX", 192 * 192)
+    decode_latents(parts, latents)
+    assert seen[-1] == 24
     monkeypatch.setattr("sdplay.pipelines.affordable_pixels", lambda parts: 0)  # a GPU with no room left
-    decode_latents(parts, latents[..., :32, :32])
-    assert seen[-1] < 32
+    decode_latents(parts, latents)
+    assert seen[-1] < 24
 
 
 def test_large_pictures_are_drawn_a_few_at_a_time(tiny_base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
