@@ -73,6 +73,9 @@ def stages(icons: Path, unet_steps: int = UNET_STEPS) -> Stages:
 
 def smoke(icons: Path) -> Stages:
     """Cut down to about a minute."""
-    short = {"vae_batch": 8, "vae_thinning": 40, "polish_thinning": 40, "unet_steps": 6, "unet_batch": 8, "views": 1, "composed": 4}
     both = stages(icons)
-    return Stages(replace(both.small, vae_steps=20, polish_steps=10, **short), replace(both.grown, vae_steps=6, **short))
+    return Stages(replace(_short(both.small), vae_steps=20, polish_steps=10), replace(_short(both.grown), vae_steps=6))
+
+
+def _short(recipe: Recipe) -> Recipe:
+    return replace(recipe, vae_batch=8, vae_thinning=40, polish_thinning=40, unet_steps=6, unet_batch=8, views=1, composed=4)
