@@ -12,7 +12,8 @@ import torch
 from PIL import Image
 
 from sdplay.engine import Engine
-from sdplay.mini import data, material, unet
+from sdplay.mini import data, material, unet, vae
+from sdplay.mini.recipe import Recipe
 from sdplay.mini.vae import learning_rate as vae_learning_rate
 from sdplay.mini.vae import psnr
 from sdplay.workspace import PRESETS
@@ -133,6 +134,7 @@ def test_the_whole_recipe_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         "vae_batch": 2,
         "vae_thinning": 1,
         "polish_steps": 1,
+        "polish_batch": 2,
         "unet_steps": 2,
         "unet_batch": 2,
         "views": 2,
@@ -150,6 +152,22 @@ def test_the_whole_recipe_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     unet = json.loads((tmp_path / "shipped" / "unet" / "config.json").read_text())
     assert (unet["in_channels"], unet["sample_size"]) == (plan.grown.latent_channels, 16)
     assert str(tmp_path) not in (tmp_path / "shipped" / "unet" / "config.json").read_text()
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.2])
+def test_polishing_teaches_the_decoder_alone(tmp_path: Path, noise: float) -> None:
+    """What latents mean is left as it was: a denoiser that was trained on them stays right."""
+    _fake_icon_sets(tmp_path)
+    torch.manual_seed(0)
+    before = vae.new_autoencoder()
+    before.save_pretrained(tmp_path / "vae")
+    plan = Recipe(tmp_path, size_px=32, polish_steps=1, polish_batch=2, polish_noise=noise)
+
+    vae.polish_decoder(plan, tmp_path)
+
+    after = type(before).from_pretrained(tmp_path / "vae", dtype=torch.float32).state_dict()
+    changed = {name.split(".")[0] for name, weights in before.state_dict().items() if not torch.equal(weights, after[name])}
+    assert changed == {"decoder", "post_quant_conv"}
 
 
 def _fake_icon_sets(folder: Path) -> None:

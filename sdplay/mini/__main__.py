@@ -59,6 +59,7 @@ def train_grown(plan: Recipe, out: Path, known: Path) -> Path:
         shutil.copytree(known / "vae", out / "vae")
     if not (out / "vae").exists():
         grow_autoencoder(plan, autoencoder, out)
+        polish_decoder(plan, out)
     train_denoiser(plan, out, known)
     return out / "model"
 

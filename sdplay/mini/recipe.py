@@ -28,7 +28,10 @@ class Recipe:
     """Use every n-th icon of each set."""
     polish_steps: int = 900
     """Steps in which the decoder alone learns on, after the encoder is settled."""
+    polish_batch: int = 24
     polish_lr: float = 1e-3
+    polish_noise: float = 0.0
+    """By how much the latents it then learns from stray, at most; latents themselves are of size 1."""
     polish_thinning: int = 1
 
     unet_steps: int = SMALL_STEPS
@@ -67,15 +70,18 @@ def stages(icons: Path, unet_steps: int = UNET_STEPS) -> Stages:
     """As the shipped model is made."""
     return Stages(
         Recipe(icons),
-        Recipe(icons, size_px=128, latent_channels=8, vae_steps=1100, vae_lr=1.5e-3, vae_thinning=1, unet_steps=unet_steps),
+        Recipe(
+            icons, size_px=128, latent_channels=8, vae_steps=1100, vae_lr=1.5e-3, vae_thinning=1,
+            polish_steps=700, polish_batch=12, polish_lr=6e-4, polish_noise=0.2, unet_steps=unet_steps,
+        ),
     )
 
 
 def smoke(icons: Path) -> Stages:
     """Cut down to about a minute."""
     both = stages(icons)
-    return Stages(replace(_short(both.small), vae_steps=20, polish_steps=10), replace(_short(both.grown), vae_steps=6))
+    return Stages(replace(_short(both.small), vae_steps=20, polish_steps=10), replace(_short(both.grown), vae_steps=6, polish_steps=4))
 
 
 def _short(recipe: Recipe) -> Recipe:
-    return replace(recipe, vae_batch=8, vae_thinning=40, polish_thinning=40, unet_steps=6, unet_batch=8, views=1, composed=4)
+    return replace(recipe, vae_batch=8, vae_thinning=40, polish_batch=8, polish_thinning=40, unet_steps=6, unet_batch=8, views=1, composed=4)

@@ -12,7 +12,7 @@ from diffusers import AutoencoderKL
 from torch import Tensor
 
 from sdplay.mini import data
-from sdplay.mini.machine import this_machine
+from sdplay.mini.machine import quicken_norms, this_machine
 from sdplay.mini.recipe import Recipe
 
 KL_WEIGHT = 1e-5
@@ -81,11 +81,15 @@ def polish_decoder(recipe: Recipe, out: Path) -> None:
     """Train the decoder of `out`/vae on for `recipe.polish_steps`, its encoder left as it is, and write it back.
 
     Latents mean what they meant, so a denoiser that was trained on them stays right and only its pictures gain. Whole pictures of
-    all icons, the posterior's mean. State in `out`/decoder.pt: picks up where an earlier call stopped.
+    all icons, the posterior's mean; with `recipe.polish_noise`, each picture's latents stray by up to so much, as drawn ones do, and
+    the decoder learns to keep flat colours flat. State in `out`/decoder.pt: picks up where an earlier call stopped.
     """
-    device = this_machine().device
+    machine = this_machine()
+    device = machine.device
     vae = AutoencoderKL.from_pretrained(out / "vae", dtype=torch.float32).to(device, memory_format=torch.channels_last)
     vae.requires_grad_(False)
+    if device.type == "cpu":
+        quicken_norms(vae)
     trained = [*vae.decoder.requires_grad_(True).parameters(), *vae.post_quant_conv.requires_grad_(True).parameters()]
     optimizer = torch.optim.AdamW(trained, lr=recipe.polish_lr, betas=(0.9, 0.99), weight_decay=0.0)
     step = resume(out / "decoder.pt", vae, optimizer)
@@ -97,10 +101,13 @@ def polish_decoder(recipe: Recipe, out: Path) -> None:
     unseen = pictures_of_held_out_style(recipe).to(device)
     rng = np.random.default_rng(recipe.seed + 1 + step)
     while step < recipe.polish_steps:
-        pixels = random_pictures(icons, recipe.vae_batch, recipe.size_px, rng).to(device)
-        with torch.no_grad():
-            latents = vae.encode(pixels).latent_dist.mean
-        loss = reconstruction_loss(vae.decode(latents).sample, pixels)
+        pixels = random_pictures(icons, recipe.polish_batch, recipe.size_px, rng).to(device)
+        with machine.autocast():
+            with torch.no_grad():
+                latents = vae.encode(pixels).latent_dist.mean.float()
+                amounts = recipe.polish_noise * torch.rand(len(latents), 1, 1, 1, device=device) / vae.config.scaling_factor
+                latents = latents + amounts * torch.randn_like(latents)
+            loss = reconstruction_loss(vae.decode(latents).sample.float(), pixels)
         descend(loss, optimizer, learning_rate(step, recipe.polish_steps, recipe.polish_lr))
         step += 1
         if step % 100 == 0 or step == recipe.polish_steps:
