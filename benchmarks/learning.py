@@ -20,6 +20,7 @@ from PIL import Image
 
 from benchmarks.icons import Shelf, named_background, shelf
 from benchmarks.judge import Judge, trained_judge
+from benchmarks.palette import in_colours_of, through
 from sdplay.columns import checkpoint_steps
 from sdplay.engine import Engine
 from sdplay.hub import find_base
@@ -30,6 +31,8 @@ STYLE_NAMES, STYLE_NAMES_AT_CHECKPOINTS = 100, 40
 SEEDS = (1, 2, 3, 4)
 DRAWING = {"steps": 25}
 TOP = 5
+PALETTE = 32
+"""Colours that the sixteen pictures are said in, for the row that has their colours and nothing else of them."""
 FOX_TRAINED = ("smiling", "grinning", "heart-eyes", "kissing", "sad")
 FOX = "fox"
 NEIGHBOURS = ("fox", "cat-face", "dog-face", "bear", "wolf", "owl", "red-apple", "house")
@@ -114,6 +117,7 @@ def measure(bench: Bench, variants: Sequence[Variant], adapters: Mapping[str, st
         rows = [_style_row(bench, "the base, untaught", "base", 0)]
         rows += [row for variant in styles for row in _style_rows(bench, variant)]
         rows += [_style_row(bench, name, file, None) for name, file in adapters.items()]
+        rows += [_recoloured_row(bench)]
         tables[title] = rows
     subjects = [variant for variant in variants if variant.task == "subject"]
     if subjects:
@@ -169,6 +173,22 @@ def _style_row(bench: Bench, name: str, adapter: str, step: int | None, *, count
     }
 
 
+def _recoloured_row(bench: Bench) -> Row:
+    """True pictures of the best known style in the colours of the sixteen: what the judge says of a palette learned and no more."""
+    style = data.TRAINED_STYLES[0]
+    known_as = {name.replace("-", ""): name for name in data.trained_names()}
+    names = [known_as[name] for name in np.random.default_rng(5).permutation(bench.new_style.names)[: bench.share(STYLE_NAMES)]]
+    rng = np.random.default_rng(7)
+    icons = [data.compose(icon, "white", size_px=data.ICON_PX, rng=rng) for icon in data.draw_icons(bench.icons, style, names)]
+    shown = [Image.open(path) for path in sorted(bench.engine.samples()["fxemoji-style"].folder.glob("*.png"))]
+    pictures = through(bench.vae(), in_colours_of(shown, icons, PALETTE))
+    return {
+        "trained with": f"nothing: true {style} pictures in {PALETTE} colours of the sixteen",
+        "drawn": len(pictures),
+        "judged in style": percent(bench.judge.in_style(pictures)),
+    }
+
+
 def _is_truest(bench: Bench, picture: Image.Image, name: str, known_name: str) -> bool:
     """Whether the true picture of this subject in the new style is nearer than those in the styles that the base knows."""
     here = bench.new_style.distance(picture, name)
@@ -209,7 +229,8 @@ def _subject_row(bench: Bench, name: str, adapter: str) -> Row:
         "drawn": len(pictures),
         "nearest is an unseen picture of this fox": percent([rank < 1 for rank in ranks]),
         f"in the first {TOP} of {len(real.names)}": percent([rank < TOP for rank in ranks]),
-        "background obeyed": percent(obeyed),
+        "background obeyed": percent([met for met, (mood, _) in zip(obeyed, wanted, strict=True) if not mood]),
+        "background obeyed beside a mood": percent([met for met, (mood, _) in zip(obeyed, wanted, strict=True) if mood]),
         "drift of other things (of 255)": round(float(np.sqrt(np.mean(np.square(drift)))), 1),
     }
 

@@ -11,6 +11,7 @@ from benchmarks import judge
 from benchmarks.base_quality import ssim_of
 from benchmarks.icons import SIZES, Shelf, _placed, named_background
 from benchmarks.learning import percent
+from benchmarks.palette import in_colours_of
 from benchmarks.quality import chosen_variants
 from sdplay.mini import data
 from sdplay.presets import training_preset
@@ -74,6 +75,16 @@ def test_the_judge_looks_at_the_drawing_and_not_at_its_background(icons: list[da
     white, green, other = judge.features(judge.to_tensor([on_white, on_green, red]))
 
     assert (white - green).abs().sum() < 0.4 * (white - other).abs().sum()
+
+
+def test_a_palette_is_learned_and_nothing_else() -> None:
+    shown = [Image.new("RGB", (8, 8), colour) for colour in ((250, 0, 0), (0, 0, 250))]
+    picture = Image.new("RGB", (8, 8), (200, 40, 40))
+    picture.paste((30, 30, 180), (0, 0, 4, 8))
+
+    (recoloured,) = in_colours_of(shown, [picture], 2)
+
+    assert [recoloured.getpixel((x, 4)) for x in (0, 7)] == [(0, 0, 250), (250, 0, 0)]
 
 
 def test_every_variant_names_a_preset_and_settings_that_exist() -> None:

@@ -71,8 +71,17 @@ def stages(icons: Path, unet_steps: int = UNET_STEPS) -> Stages:
     return Stages(
         Recipe(icons),
         Recipe(
-            icons, size_px=128, latent_channels=8, vae_steps=1100, vae_lr=1.5e-3, vae_thinning=1,
-            polish_steps=700, polish_batch=12, polish_lr=6e-4, polish_noise=0.2, unet_steps=unet_steps,
+            icons,
+            size_px=128,
+            latent_channels=8,
+            vae_steps=1100,
+            vae_lr=1.5e-3,
+            vae_thinning=1,
+            polish_steps=700,
+            polish_batch=12,
+            polish_lr=6e-4,
+            polish_noise=0.2,
+            unet_steps=unet_steps,
         ),
     )
 
@@ -84,4 +93,5 @@ def smoke(icons: Path) -> Stages:
 
 
 def _short(recipe: Recipe) -> Recipe:
-    return replace(recipe, vae_batch=8, vae_thinning=40, polish_batch=8, polish_thinning=40, unet_steps=6, unet_batch=8, views=1, composed=4)
+    thin = replace(recipe, vae_batch=8, vae_thinning=40, polish_batch=8, polish_thinning=40)
+    return replace(thin, unet_steps=6, unet_batch=8, views=1, composed=4)
