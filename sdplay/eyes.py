@@ -29,6 +29,8 @@ with more the text decides what the denoiser says (Li et al. 2023, arXiv 2303.16
 OTHERS = (1, 3)
 """Which other prompts a picture is compared with: the next, and the third after it, in a ring."""
 NOISE_SEED = 7
+LOOK = "look"
+"""The view of colours and edges; the others are features of a network."""
 BINS = 8
 EDGE_STEPS = (0.0, 0.01, 0.02, 0.03, 0.05, 0.08, 0.12, 0.2, 0.3, 2.0)
 """Borders between classes of edges, by the largest difference of a colour channel to the next pixel."""
@@ -53,7 +55,7 @@ class BaseEye:
 
     def _see(self, pixels: Tensor, texts: Sequence[str]) -> Seen:
         x0 = self.family.encode_images(self.parts, pixels)[0]
-        views = {"look": F.normalize(look(pixels), dim=1), "features": self._features(x0)}
+        views = {LOOK: F.normalize(look(pixels), dim=1), "features": self._features(x0)}
         return Seen(views, x0.flatten(1), self._fits(x0, texts) if texts else torch.zeros(0))
 
     def _fits(self, x0: Tensor, texts: Sequence[str]) -> Tensor:
@@ -133,7 +135,7 @@ class ClipAndDino:
         shown = _prepared(pixels, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)).to(self.device)
         with torch.no_grad():
             dino = F.normalize(self.dino(pixel_values=shown).last_hidden_state[:, 0].float().cpu(), dim=1)
-        views = {"look": F.normalize(look(pixels), dim=1), "dino": dino}
+        views = {LOOK: F.normalize(look(pixels), dim=1), "dino": dino}
         return Seen(views, dino, self._fits(pixels, texts) if texts else torch.zeros(0))
 
     def _fits(self, pixels: Tensor, texts: Sequence[str]) -> Tensor:

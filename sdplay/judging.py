@@ -22,7 +22,7 @@ from sdplay.cache import load_pixels
 from sdplay.data import Example
 from sdplay.errors import SdplayError
 from sdplay.events import Samples
-from sdplay.eyes import BaseEye, clip_and_dino
+from sdplay.eyes import LOOK, BaseEye, clip_and_dino
 from sdplay.families import checked_size
 from sdplay.job import Job
 from sdplay.material import Material, split
@@ -86,12 +86,17 @@ class Judge:
         return self.eye.see(self.pictures)
 
     def _likeness(self, shown: Seen, before: Seen) -> float:
-        """Mean over the views of (likeness now - the base's) / (the training pictures' own - the base's)."""
+        """Mean over the views of (likeness now - the base's) / (the training pictures' own - the base's).
+
+        Colours and edges are those of all pictures together: one picture of a style has little in common with another of it. Features
+        are compared in pairs.
+        """
         shares = []
         for name, known in self._known.views.items():
-            base, own = float((before.views[name] @ known.T).mean()), _among_themselves(known)
+            alike, among = (_together, _halves) if name == LOOK else (_in_pairs, _among_themselves)
+            base, own = alike(before.views[name], known), among(known)
             if own - base > SMALLEST_GAP:
-                shares.append((float((shown.views[name] @ known.T).mean()) - base) / (own - base))
+                shares.append((alike(shown.views[name], known) - base) / (own - base))
         return sum(shares) / len(shares) if shares else 1.0
 
     def _nearness(self, shown: Seen) -> float:
@@ -140,6 +145,22 @@ def _some(examples: Sequence[Example]) -> list[Example]:
     if len(examples) <= MOST_PICTURES:
         return list(examples)
     return [examples[round(index * (len(examples) - 1) / (MOST_PICTURES - 1))] for index in range(MOST_PICTURES)]
+
+
+def _together(rows: Tensor, others: Tensor) -> float:
+    """Bhattacharyya's coefficient of two sets, each the mean of its pictures' shares; rows are square roots of shares."""
+    one, other = (F.normalize(part.square().mean(dim=0).sqrt(), dim=0) for part in (rows, others))
+    return float(one @ other)
+
+
+def _halves(rows: Tensor) -> float:
+    """The same of every second picture and the rest; 1 for one picture alone."""
+    return _together(rows[::2], rows[1::2]) if len(rows) > 1 else 1.0
+
+
+def _in_pairs(rows: Tensor, others: Tensor) -> float:
+    """Mean dot product of a row of each."""
+    return float((rows @ others.T).mean())
 
 
 def _among_themselves(rows: Tensor) -> float:

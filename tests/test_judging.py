@@ -13,7 +13,7 @@ from torch import Tensor
 from sdplay.device import best_device
 from sdplay.engine import Engine
 from sdplay.events import Samples
-from sdplay.eyes import BaseEye, clip_and_dino, look
+from sdplay.eyes import LOOK, BaseEye, clip_and_dino, look
 from sdplay.families import family
 from sdplay.judging import Judge
 from sdplay.seen import Seen
@@ -73,6 +73,36 @@ def test_likeness_is_nought_as_the_base_draws_and_one_as_the_training_pictures_a
     assert there is not None
     assert same["likeness"] == pytest.approx(0)
     assert there["likeness"] == pytest.approx(1, abs=1e-3)
+
+
+class ColoursAlone(Plain):
+    """Sees colours and edges as the base's eye does, and nothing else."""
+
+    def see(self, pixels: Tensor, texts: Sequence[str] = ()) -> Seen:
+        seen = super().see(pixels, texts)
+        return Seen({LOOK: torch.nn.functional.normalize(look(pixels), dim=1)}, seen.places, seen.fits)
+
+
+def test_a_style_is_how_its_pictures_look_together(tmp_path: Path) -> None:
+    """One of them has little in common with another: in pairs, red and blue balls are no more like these than gray ones."""
+
+    def balls(step: int, *colours: str) -> Samples:
+        samples = drawn(tmp_path, step, *colours)
+        for file, colour in zip(samples.files, colours, strict=True):
+            ball(colour).save(tmp_path / file)
+        return samples
+
+    judge = Judge(ColoursAlone(), tmp_path, pixels(ball("red"), ball("red"), ball("blue"), ball("blue")), "sks")
+    balls(0, "gray", "gray")
+
+    whole, half, none = map(judge.scores, (balls(1, "red", "blue"), balls(2, "red", "red"), balls(3, "lime", "gray")))
+
+    assert whole is not None
+    assert half is not None
+    assert none is not None
+    assert whole["likeness"] == pytest.approx(1, abs=1e-3)
+    assert 0.5 < half["likeness"] < 0.9
+    assert none["likeness"] < 0.1
 
 
 def test_the_first_round_has_no_scores_and_neither_has_one_without_it(tmp_path: Path) -> None:
