@@ -96,10 +96,19 @@ class Bench:
         names = [name.replace("-", "") for name in data.trained_names()]
         return shelf(self.icons, data.HELD_OUT_STYLE, [name for name in names if name in there and name not in shown])
 
+    def chosen_names(self, count: int) -> list[str]:
+        """The subjects that are drawn in the new style, as it writes them; fewer are the first of more."""
+        return list(np.random.default_rng(5).permutation(self.new_style.names)[: self.share(count)])
+
     @functools.cached_property
     def known_styles(self) -> list[Shelf]:
         """The same subjects in the styles that the base knows, under the names they have there."""
         return [shelf(self.icons, style, data.trained_names_in(self.icons, style)) for style in data.TRAINED_STYLES]
+
+
+def known_name(name: str) -> str:
+    """As the base knows a subject of the new style, whose set writes names without hyphens."""
+    return {name.replace("-", ""): name for name in data.trained_names()}[name]
 
 
 def percent(hits: Sequence[bool]) -> str:
@@ -153,11 +162,9 @@ def _style_rows(bench: Bench, variant: Variant) -> list[Row]:
 
 def _style_row(bench: Bench, name: str, adapter: str, step: int | None, *, count: int = STYLE_NAMES) -> Row:
     """Draw subjects that were not among the sixteen in the new style."""
-    known_as = {name.replace("-", ""): name for name in data.trained_names()}
-    rng = np.random.default_rng(5)
-    chosen = list(rng.permutation(bench.new_style.names)[: bench.share(count)])
+    chosen = bench.chosen_names(count)
     token = bench.engine.samples()["fxemoji-style"].token
-    names = [known_as[name] for name in chosen]
+    names = [known_name(name) for name in chosen]
     pictures = bench.draw([f"{data.words(name)}, {token} style" for name in names], adapter)
     ranks = [bench.new_style.rank(picture, name) for picture, name in zip(pictures, chosen, strict=True)]
     return {
@@ -176,8 +183,7 @@ def _style_row(bench: Bench, name: str, adapter: str, step: int | None, *, count
 def _recoloured_row(bench: Bench) -> Row:
     """True pictures of the best known style in the colours of the sixteen: what the judge says of a palette learned and no more."""
     style = data.TRAINED_STYLES[0]
-    known_as = {name.replace("-", ""): name for name in data.trained_names()}
-    names = [known_as[name] for name in np.random.default_rng(5).permutation(bench.new_style.names)[: bench.share(STYLE_NAMES)]]
+    names = [known_name(name) for name in bench.chosen_names(STYLE_NAMES)]
     rng = np.random.default_rng(7)
     icons = [data.compose(icon, "white", size_px=data.ICON_PX, rng=rng) for icon in data.draw_icons(bench.icons, style, names)]
     shown = [Image.open(path) for path in sorted(bench.engine.samples()["fxemoji-style"].folder.glob("*.png"))]

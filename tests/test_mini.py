@@ -144,10 +144,12 @@ def test_the_whole_recipe_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
     small = commands.train_small(replace(plan.small, **short), tmp_path / "small")
     grown = commands.train_grown(replace(plan.grown, **short), tmp_path / "grown", small)
-    again = commands.train_grown(replace(plan.grown, **short), tmp_path / "grown", small)  # goes on where it stopped: nothing is left to do
+    (tmp_path / "grown" / "decoder.pt").unlink()
+    again = commands.train_grown(replace(plan.grown, **short), tmp_path / "grown", small)  # goes on where it stopped: at the decoder
     ship(grown, tmp_path / "shipped")
 
     assert again == grown
+    assert (tmp_path / "grown" / "decoder.pt").exists()
     assert Image.open(tmp_path / "grown" / "sheet.png").size == (768, 256)
     unet = json.loads((tmp_path / "shipped" / "unet" / "config.json").read_text())
     assert (unet["in_channels"], unet["sample_size"]) == (plan.grown.latent_channels, 16)

@@ -55,11 +55,13 @@ def train_grown(plan: Recipe, out: Path, known: Path) -> Path:
     """From `known`, a small model or a grown one; returns the folder of the finished model."""
     out.mkdir(parents=True, exist_ok=True)
     autoencoder = AutoencoderKL.from_pretrained(known / "vae", dtype=torch.float32)
-    if autoencoder.config.latent_channels == plan.latent_channels and not (out / "vae").exists():
-        shutil.copytree(known / "vae", out / "vae")
-    if not (out / "vae").exists():
-        grow_autoencoder(plan, autoencoder, out)
+    there = (out / "vae").exists()
+    if autoencoder.config.latent_channels != plan.latent_channels:
+        if not there:
+            grow_autoencoder(plan, autoencoder, out)
         polish_decoder(plan, out)
+    elif not there:
+        shutil.copytree(known / "vae", out / "vae")
     train_denoiser(plan, out, known)
     return out / "model"
 
