@@ -19,7 +19,7 @@ from sdplay.engine import Engine
 from sdplay.errors import ConfigError, RunError, SdplayError
 from sdplay.hub import MINI
 from sdplay.presets import training_preset
-from sdplay.ui import api, languages, learning
+from sdplay.ui import api, languages, learning, wiring
 from sdplay.ui.access import Access
 from sdplay.ui.errors import friendly
 from sdplay.ui.files import add_file_route
@@ -37,7 +37,7 @@ from sdplay.ui.tabs import runs as runs_tab
 from sdplay.ui.tabs import tour as tour_strip
 from sdplay.ui.tabs import train as train_tab
 from sdplay.ui.tabs.clone import clone_settings
-from sdplay.ui.tabs.events import newest_counts, quick, silent
+from sdplay.ui.tabs.events import quick, silent
 from sdplay.ui.theme import head, theme
 from sdplay.ui.views.run import run_bar
 from sdplay.ui.views.text import esc
@@ -96,8 +96,7 @@ def build(engine: Engine, access: Access | None = None) -> gr.Blocks:
         dataset_tab.wire_dataset_tab(engine, given, page.dataset, page.base, token=page.prompts.token, bucketing=bucketing)
         _keep_form(engine, page)
         api.add_endpoints(engine, given)
-    one_repeats(blocks)
-    without_progress(blocks)
+    wiring.tune(blocks)
     return blocks
 
 
@@ -124,35 +123,6 @@ def serve(
     if block:
         blocks.block_thread()
     return app
-
-
-def one_repeats(blocks: gr.Blocks) -> None:
-    """Let at most one handler of an event have the mode "always_last"; the others become "multiple", and only their newest answer counts.
-
-    When such a handler ends and has missed something, Gradio 6.31 sends out the whole event again, not that handler alone. Two of them
-    that overlap once then wake each other for ever.
-    """
-    repeating: set[tuple[int | None, str]] = set()
-    for handler in blocks.fns.values():
-        if handler.trigger_mode != "always_last":
-            continue
-        if repeating.isdisjoint(handler.targets):
-            repeating |= set(handler.targets)
-        else:
-            handler.trigger_mode = "multiple"
-            handler.fn = newest_counts(handler.fn, len(handler.outputs)) if handler.fn else None
-
-
-def without_progress(blocks: gr.Blocks) -> None:
-    """Let handlers that show no progress report it to the page's header alone, which shows none.
-
-    Otherwise Gradio's page sends the state of every handler that ever ran to each of its outputs, at the start and at the end of every
-    handler, and copies the output and all that lies in it first: for a tab that is the tab. This took most of the page's time.
-    """
-    header = next(block for block in blocks.blocks.values() if isinstance(block, gr.components.Component) and block.elem_id == "header")
-    for handler in blocks.fns.values():
-        if handler.show_progress == "hidden" and handler.outputs:
-            handler.show_progress_on = [header]
 
 
 def _create_bar(engine: Engine, access: Access, pulse: Pulse) -> tuple[gr.Button, gr.State]:

@@ -139,9 +139,9 @@ class Visit:
         self.page.wait_for_function(f"now => ({made} ?? '') >= now", arg=now)
         self.wait_for_text("#compare-progress", "Done")
 
-    def wait_for_text(self, selector: str, text: str) -> None:
-        """Wait until an element says something."""
-        self.page.locator(selector).filter(has_text=text).first.wait_for()
+    def wait_for_text(self, selector: str, text: str, patience_ms: float | None = None) -> None:
+        """Wait until an element says something; longer than usual where it waits for training."""
+        self.page.locator(selector).filter(has_text=text).first.wait_for(timeout=patience_ms)
 
 
 @pytest.fixture

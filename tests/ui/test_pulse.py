@@ -19,6 +19,9 @@ from sdplay.ui import app, pulse
 from sdplay.ui.tabs.events import newest_counts
 from tests.test_history import finished_run
 
+CHOICES = [("learn-list", "select"), ("train-preset", "input"), ("prompts-set", "input"), ("runs-table", "star"), ("gallery", "select")]
+COMMANDS = [("train-start", "click"), ("compare-draw", "click"), ("tour", "apply")]
+
 
 def test_the_fingerprint_changes_with_a_run_a_file_and_a_forecast_and_with_nothing_else(engine: Engine) -> None:
     told = [pulse.fingerprint(engine)]
@@ -55,6 +58,17 @@ def test_at_most_one_handler_of_an_event_repeats_itself(engine: Engine) -> None:
 
     assert repeating
     assert max(repeating.values()) == 1
+
+
+def test_no_choice_is_forgotten_while_the_one_before_is_answered(engine: Engine) -> None:
+    """Gradio's mode "once" drops what is pressed meanwhile: a lesson marked as open whose text never comes."""
+    page = app.build(engine)
+    ids = {block._id: block.elem_id for block in page.blocks.values()}
+
+    modes = {(ids.get(target), event): handler.trigger_mode for handler in page.fns.values() for target, event in handler.targets}
+
+    assert {modes[one] for one in CHOICES} <= {"multiple", "always_last"}
+    assert {modes[one] for one in COMMANDS} == {"once"}
 
 
 def test_handlers_that_show_no_progress_report_it_to_no_part_of_a_tab(engine: Engine) -> None:
