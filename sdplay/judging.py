@@ -30,6 +30,8 @@ from sdplay.seen import Eye, Seen
 
 MOST_PICTURES = 16
 """Training pictures that samples are compared with."""
+ENOUGH = 4
+"""With fewer training pictures likeness is a matter of luck: two halves of them are compared to tell what they have in common."""
 SMALLEST_GAP = 0.005
 """A view in which the training pictures are no more alike than this above what the base draws says nothing."""
 SMALLEST_FIT = 0.05
@@ -126,6 +128,9 @@ def choose_judge(job: Job, material: Material, tell: Callable[[str], None]) -> J
             tell(f"CLIP and DINO cannot judge the samples, the base does: {error}")
     side = checked_size(job.parts, job.config.resolution)
     pictures = torch.stack([load_pixels(example.path, (side, side)) for example in _some(_trained_on(job))])
+    if len(pictures) < ENOUGH:
+        many = "one picture" if len(pictures) == 1 else f"{len(pictures)} pictures"
+        tell(f"Likeness is told from {many} here and says little: with {ENOUGH} or more it can be told what they have in common.")
     chosen = eye or BaseEye(job.parts, job.family, material.objective)
     return Judge(chosen, job.run.folder, pictures, job.config.token)
 

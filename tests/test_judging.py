@@ -157,6 +157,24 @@ def test_the_judge_changes_no_loss(engine: Engine, tiny_base: Path, pictures: Pa
     assert plain.scores == ()
 
 
+@pytest.mark.parametrize(("count", "is_told"), [(3, True), (4, False)])
+def test_a_run_on_few_pictures_is_told_that_likeness_says_little(
+    engine: Engine, tiny_base: Path, tmp_path: Path, count: int, is_told: bool
+) -> None:
+    (tmp_path / "few").mkdir()
+    for index, colour in enumerate(("red", "blue", "green", "brown")[:count]):
+        ball(colour, 64).save(tmp_path / "few" / f"{index}.png")
+    dataset = engine.datasets.create([tmp_path / "few"])
+    values = {
+        "dataset": dataset.id, "base_model": str(tiny_base), "token": "sks", "steps": 1, "warmup_steps": 0, "batch_size": 1, "rank": 2,
+        "sample_prompts": ["a {token} ball"], "sample_every": 1, "sample_steps": 1, "validation_share": 0.0, "judge": "base",
+    }  # fmt: skip
+
+    state = engine.wait(engine.submit(values))
+
+    assert any(f"Likeness is told from {count} pictures" in note for note in state.notes) == is_told
+
+
 def test_clip_and_dino_are_not_downloaded_unasked() -> None:
     assert clip_and_dino(best_device(), download=False, sources=("nobody/clip", "nobody/dino")) is None
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 import torch.nn.functional as F
 from diffusers import AutoencoderKL
 from torch import Tensor
 
+from sdplay.mini import __main__ as commands
 from sdplay.mini.grow import even_details, grown_autoencoder, widened_unet
 from sdplay.mini.unet import new_unet
 
@@ -75,3 +78,15 @@ def test_a_widened_denoiser_says_of_the_old_channels_what_it_said(small: Autoenc
 
     torch.testing.assert_close(predicted[:, :4], unet(x_t[:, :4], t, hidden).sample, rtol=1e-4, atol=1e-5)
     assert not predicted[:, 4:].any()
+
+
+def test_a_warm_start_that_is_no_model_ends_in_a_sentence(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.argv", ["sdplay.mini", "--work", str(tmp_path / "work"), "--warm-start", str(tmp_path)])
+
+    with pytest.raises(SystemExit):
+        commands.main()
+
+    assert f"{tmp_path} has no vae and unet folders" in capsys.readouterr().err
+    assert not (tmp_path / "work").exists()

@@ -31,6 +31,8 @@ def main() -> None:
     )
     parser.add_argument("--smoke", action="store_true", help="the whole recipe in about a minute; the model is of no use")
     arguments = parser.parse_args()
+    if arguments.warm_start and not is_model(arguments.warm_start):
+        parser.error(f"--warm-start: {arguments.warm_start} has no vae and unet folders. Name a model's folder, such as presets/mini.")
     torch.set_flush_denormal(True)
     torch.manual_seed(0)
     work = arguments.work
@@ -39,6 +41,11 @@ def main() -> None:
     model = train_grown(stages.grown, work / "grown", arguments.warm_start or train_small(stages.small, work / "small"))
     if arguments.out:
         ship(model, arguments.out)
+
+
+def is_model(folder: Path) -> bool:
+    """Whether a folder is a model in diffusers' layout, as far as this recipe reads it."""
+    return all((folder / part / "config.json").is_file() for part in ("vae", "unet"))
 
 
 def train_small(plan: Recipe, out: Path) -> Path:

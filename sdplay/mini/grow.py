@@ -22,14 +22,13 @@ from sdplay.mini.recipe import Recipe
 from sdplay.mini.vae import (
     KL_WEIGHT,
     WHOLE_PICTURES_FROM,
+    Progress,
     descend,
-    held_out_psnr,
     learning_rate,
     pictures_of_held_out_style,
     random_crop,
     random_pictures,
     reconstruction_loss,
-    resume,
 )
 
 LEASH = 2.0
@@ -123,9 +122,10 @@ def grow_autoencoder(recipe: Recipe, small: AutoencoderKL, out: Path) -> None:
     if machine.device.type == "cpu":
         quicken_norms(vae)
     optimizer = torch.optim.AdamW(vae.parameters(), lr=recipe.vae_lr, betas=(0.9, 0.99), weight_decay=0.0)
-    step = resume(out / "vae.pt", vae, optimizer)
-    icons = [icon for style in data.AUTOENCODER_STYLES for icon in _icons(recipe, style)]
     unseen = pictures_of_held_out_style(recipe).to(machine.device)
+    progress = Progress("vae", vae, optimizer, out / "vae.pt", unseen, recipe.vae_steps, every=100)
+    step = progress.resume()
+    icons = [icon for style in data.AUTOENCODER_STYLES for icon in _icons(recipe, style)]
     rng = np.random.default_rng([recipe.seed, step])
     while step < recipe.vae_steps:
         whole = step >= WHOLE_PICTURES_FROM * recipe.vae_steps
@@ -134,10 +134,7 @@ def grow_autoencoder(recipe: Recipe, small: AutoencoderKL, out: Path) -> None:
             loss = growing_loss(vae, small, pixels if whole else random_crop(pixels, recipe.size_px // 2, rng))
         descend(loss, optimizer, learning_rate(step, recipe.vae_steps, recipe.vae_lr))
         step += 1
-        if step % 100 == 0 or step == recipe.vae_steps:
-            figure = held_out_psnr(vae, unseen)
-            print(f"vae step {step}/{recipe.vae_steps} loss {loss.item():.4f} held-out PSNR {figure:.2f} dB", flush=True)
-            torch.save({"vae": vae.state_dict(), "optimizer": optimizer.state_dict(), "step": step}, out / "vae.pt")
+        progress.tell(step, loss)
     even_details(vae.cpu(), random_pictures(icons, 256, recipe.size_px, np.random.default_rng(recipe.seed)), small.config.latent_channels)
     vae.to(memory_format=torch.contiguous_format).save_pretrained(out / "vae")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -58,10 +59,11 @@ def train_autoencoder(recipe: Recipe, out: Path) -> None:
     device = this_machine().device
     vae = new_autoencoder().to(device, memory_format=torch.channels_last)
     optimizer = torch.optim.AdamW(vae.parameters(), lr=recipe.vae_lr, betas=(0.9, 0.99), weight_decay=0.0)
-    step = resume(out / "vae.pt", vae, optimizer)
+    unseen = pictures_of_held_out_style(recipe).to(device)
+    progress = Progress("vae", vae, optimizer, out / "vae.pt", unseen, recipe.vae_steps, every=200)
+    step = progress.resume()
     names = {style: data.names_of(recipe.icons, style)[:: recipe.vae_thinning] for style in data.AUTOENCODER_STYLES}
     icons = [icon for style, chosen in names.items() for icon in data.draw_icons(recipe.icons, style, chosen)]
-    unseen = pictures_of_held_out_style(recipe).to(device)
     rng = np.random.default_rng(recipe.seed + step)
     while step < recipe.vae_steps:
         pixels = random_pictures(icons, recipe.vae_batch, recipe.size_px, rng).to(device)
@@ -70,10 +72,7 @@ def train_autoencoder(recipe: Recipe, out: Path) -> None:
         loss = autoencoder_loss(vae, pixels)
         descend(loss, optimizer, learning_rate(step, recipe.vae_steps, recipe.vae_lr))
         step += 1
-        if step % 200 == 0 or step == recipe.vae_steps:
-            figure = held_out_psnr(vae, unseen)
-            print(f"vae step {step}/{recipe.vae_steps} loss {loss.item():.4f} held-out PSNR {figure:.2f} dB", flush=True)
-            torch.save({"vae": vae.state_dict(), "optimizer": optimizer.state_dict(), "step": step}, out / "vae.pt")
+        progress.tell(step, loss)
     save_autoencoder(vae.cpu(), icons, recipe, out)
 
 
@@ -92,13 +91,14 @@ def polish_decoder(recipe: Recipe, out: Path) -> None:
         quicken_norms(vae)
     trained = [*vae.decoder.requires_grad_(True).parameters(), *vae.post_quant_conv.requires_grad_(True).parameters()]
     optimizer = torch.optim.AdamW(trained, lr=recipe.polish_lr, betas=(0.9, 0.99), weight_decay=0.0)
-    step = resume(out / "decoder.pt", vae, optimizer)
+    unseen = pictures_of_held_out_style(recipe).to(device)
+    progress = Progress("decoder", vae, optimizer, out / "decoder.pt", unseen, recipe.polish_steps, every=100)
+    step = progress.resume()
     if step >= recipe.polish_steps:
         return
     icons = [
         icon for style in data.AUTOENCODER_STYLES for icon in data.draw_icons(recipe.icons, style, data.names_of(recipe.icons, style))
     ][:: recipe.polish_thinning]
-    unseen = pictures_of_held_out_style(recipe).to(device)
     rng = np.random.default_rng(recipe.seed + 1 + step)
     while step < recipe.polish_steps:
         pixels = random_pictures(icons, recipe.polish_batch, recipe.size_px, rng).to(device)
@@ -110,10 +110,7 @@ def polish_decoder(recipe: Recipe, out: Path) -> None:
             loss = reconstruction_loss(vae.decode(latents).sample.float(), pixels)
         descend(loss, optimizer, learning_rate(step, recipe.polish_steps, recipe.polish_lr))
         step += 1
-        if step % 100 == 0 or step == recipe.polish_steps:
-            figure = held_out_psnr(vae, unseen)
-            print(f"decoder step {step}/{recipe.polish_steps} loss {loss.item():.4f} held-out PSNR {figure:.2f} dB", flush=True)
-            torch.save({"vae": vae.state_dict(), "optimizer": optimizer.state_dict(), "step": step}, out / "decoder.pt")
+        progress.tell(step, loss)
     vae.to("cpu", memory_format=torch.contiguous_format).save_pretrained(out / "vae")
 
 
@@ -139,14 +136,36 @@ def learning_rate(step: int, steps: int, peak: float) -> float:
     return peak * min(1.0, (step + 1) / 100) * max(0.02, 0.5 * (1 + math.cos(math.pi * step / steps)))
 
 
-def resume(path: Path, vae: AutoencoderKL, optimizer: torch.optim.Optimizer) -> int:
-    """Load what an earlier call left at `path`. Returns the steps it had done, 0 if there is nothing."""
-    if not path.exists():
-        return 0
-    state = torch.load(path, weights_only=True)
-    vae.load_state_dict(state["vae"])
-    optimizer.load_state_dict(state["optimizer"])
-    return int(state["step"])
+@dataclass(frozen=True)
+class Progress:
+    """How far an autoencoder's training is: told now and then, and kept, so that another call goes on where this one stops."""
+
+    name: str
+    vae: AutoencoderKL
+    optimizer: torch.optim.Optimizer
+    path: Path
+    """The file it is kept in."""
+    unseen: Tensor
+    """(B, 3, H, W) pictures that nothing is trained on, to tell the quality by."""
+    steps: int
+    every: int
+
+    def resume(self) -> int:
+        """Load what an earlier call kept. Returns the steps it had done, 0 if there is nothing."""
+        if not self.path.exists():
+            return 0
+        state = torch.load(self.path, weights_only=True)
+        self.vae.load_state_dict(state["vae"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        return int(state["step"])
+
+    def tell(self, step: int, loss: Tensor) -> None:
+        """Print loss and quality and keep the state, at every so many steps and at the last."""
+        if step % self.every and step != self.steps:
+            return
+        figure = held_out_psnr(self.vae, self.unseen)
+        print(f"{self.name} step {step}/{self.steps} loss {loss.item():.4f} held-out PSNR {figure:.2f} dB", flush=True)
+        torch.save({"vae": self.vae.state_dict(), "optimizer": self.optimizer.state_dict(), "step": step}, self.path)
 
 
 @torch.no_grad()
