@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import json
 import shutil
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -123,18 +124,24 @@ def measure(bench: Bench, variants: Sequence[Variant], adapters: Mapping[str, st
     if styles or adapters:
         new, known = bench.judge.accuracy
         title = f"Style learning (the judge puts {new:.0%} of real icons of the new style right, {known:.0%} of the known styles)"
-        rows = [_style_row(bench, "the base, untaught", "base", 0)]
-        rows += [row for variant in styles for row in _style_rows(bench, variant)]
-        rows += [_style_row(bench, name, file, None) for name, file in adapters.items()]
+        rows = [_told(_style_row(bench, "the base, untaught", "base", 0))]
+        rows += [_told(row) for variant in styles for row in _style_rows(bench, variant)]
+        rows += [_told(_style_row(bench, name, file, None)) for name, file in adapters.items()]
         rows += [_recoloured_row(bench)]
         tables[title] = rows
     subjects = [variant for variant in variants if variant.task == "subject"]
     if subjects:
-        tables["Subject learning"] = [_subject_row(bench, "the base, untaught", "base")]
+        tables["Subject learning"] = [_told(_subject_row(bench, "the base, untaught", "base"))]
         tables["Subject learning"] += [
-            _subject_row(bench, variant.name, _train(bench, variant, _five_foxes(bench))) for variant in subjects
+            _told(_subject_row(bench, variant.name, _train(bench, variant, _five_foxes(bench)))) for variant in subjects
         ]
     return tables
+
+
+def _told(row: Row) -> Row:
+    """The same row, told on stderr as soon as it is there: the tables come at the end."""
+    print(json.dumps(row), file=sys.stderr, flush=True)
+    return row
 
 
 def _train(bench: Bench, variant: Variant, dataset: str) -> str:
