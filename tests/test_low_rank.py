@@ -1,4 +1,4 @@
-"""LoRA layers in fewer operations are peft's layers, to rounding."""
+"""LoRA and DoRA layers in fewer operations are peft's layers, to rounding."""
 
 from __future__ import annotations
 
@@ -30,6 +30,9 @@ def wrapped(kind: str, *, dora: bool = False) -> nn.Module:
     inject_adapter_in_model(LoraConfig(r=8, lora_alpha=4, target_modules=["0"], use_dora=dora), host, adapter_name="t")
     layer = host[0]
     nn.init.normal_(layer.lora_B["t"].weight)  # type: ignore[index, union-attr]
+    if dora:
+        magnitude = layer.lora_magnitude_vector["t"].weight  # type: ignore[index, union-attr]
+        magnitude.data.mul_(torch.rand_like(magnitude) + 0.5)
     return layer
 
 
@@ -46,9 +49,10 @@ def answer_and_gradients(layer: nn.Module, x: Tensor) -> list[Tensor]:
     return [answer.detach(), *torch.autograd.grad((answer * weight).sum(), [x, *learning])]
 
 
+@pytest.mark.parametrize("dora", [False, True])
 @pytest.mark.parametrize("kind", LAYERS)
-def test_a_quickened_layer_answers_and_learns_as_pefts(kind: str) -> None:
-    layer = wrapped(kind)
+def test_a_quickened_layer_answers_and_learns_as_pefts(kind: str, dora: bool) -> None:
+    layer = wrapped(kind, dora=dora)
     usual = answer_and_gradients(layer, given(kind))
 
     quicken(layer, "t")
@@ -89,9 +93,10 @@ def test_gradients_are_the_functions_slopes(kind: str) -> None:
     assert float(up - down) / 2e-2 == pytest.approx(slope, rel=1e-2)
 
 
+@pytest.mark.parametrize("dora", [False, True])
 @pytest.mark.parametrize("kind", LAYERS)
-def test_a_merged_layer_answers_as_pefts(kind: str) -> None:
-    layer = wrapped(kind)
+def test_a_merged_layer_answers_as_pefts(kind: str, dora: bool) -> None:
+    layer = wrapped(kind, dora=dora)
     usual = layer(given(kind)).detach()
 
     merge(layer)
@@ -100,10 +105,31 @@ def test_a_merged_layer_answers_as_pefts(kind: str) -> None:
     assert float((merged - usual).abs().max()) <= ROUNDING * float(usual.abs().max())
 
 
-def test_dora_stays_pefts() -> None:
-    layer = wrapped("linear", dora=True)
+@pytest.mark.parametrize("kind", ["linear", "3x3"])
+@pytest.mark.parametrize("second_is_dora", [False, True])
+def test_two_merged_adapters_answer_as_pefts(kind: str, second_is_dora: bool) -> None:
+    layer = wrapped(kind, dora=not second_is_dora)
+    host = nn.Sequential(layer)
+    inject_adapter_in_model(LoraConfig(r=4, target_modules=["0"], use_dora=second_is_dora), host, adapter_name="u")
+    nn.init.normal_(layer.lora_B["u"].weight)  # type: ignore[index, union-attr]
+    layer.set_adapter(["t", "u"])  # type: ignore[operator]
+    usual = layer(given(kind)).detach()
 
-    assert not is_plain(layer, "t")
+    merge(layer)
+
+    assert float((layer(given(kind)).detach() - usual).abs().max()) <= ROUNDING * float(usual.abs().max())
+
+
+def test_dora_of_an_embedding_and_a_bias_that_learns_stay_pefts() -> None:
+    host = nn.Sequential(nn.Embedding(8, 4), nn.Linear(4, 4))
+    config = LoraConfig(r=2, target_modules=["0", "1"], use_dora=True, lora_bias=False)
+    inject_adapter_in_model(config, host, adapter_name="t")
+    biased = nn.Sequential(nn.Linear(4, 4))
+    inject_adapter_in_model(LoraConfig(r=2, target_modules=["0"], lora_bias=True), biased, adapter_name="t")
+
+    assert not is_plain(host[0], "t")
+    assert is_plain(host[1], "t")
+    assert not is_plain(biased[0], "t")
 
 
 def test_autocast_stays_pefts() -> None:
