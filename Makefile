@@ -13,7 +13,7 @@ run: $(VENV)/.installed  ## open the playground on the embedded base model
 	$(BIN)/python app.py
 
 test: $(VENV)/.installed-dev browser  ## all tests, the browser ones included
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
 
 check: $(VENV)/.installed-dev  ## lint, formatting, types, architecture rules
 	$(BIN)/ruff check .

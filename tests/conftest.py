@@ -13,6 +13,13 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
+MOST_WORKERS = 4
+"""Each takes some 2 GB."""
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """`-n auto`: one more than there are cores, because a test that drives a browser waits for a third of its time."""
+    return min(MOST_WORKERS, (os.cpu_count() or 1) + 1)
 
 
 @pytest.fixture(scope="session")
