@@ -7,15 +7,19 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from benchmarks.icons import named_background, shelf
+from benchmarks.icons import named_background, shelf, shelf_of
 from benchmarks.learning import Bench, percent
 from sdplay.mini import data
+from sdplay.mini.looks import looks
 from sdplay.mini.material import held_out_pairs
 from sdplay.mini.vae import to_tensor
 
 PAIRS = 200
 TOP = 5
 NATURAL_PX = 128
+LOOKED = 105
+UNKNOWN_WORDS = ("sks", "ohwx", "zwx", "fxemoji")
+"""What trainers commonly call what is new."""
 
 
 def measure(bench: Bench) -> list[dict[str, object]]:
@@ -32,6 +36,8 @@ def measure(bench: Bench) -> list[dict[str, object]]:
         {"measured": "autoencoder, SSIM on the unseen style", "on": count, "figure": round(ssim, 3)},
         *fidelity(bench, "trained pairs", chosen, rng),
         *fidelity(bench, "pairs never trained on", composed, rng),
+        *looks_told_apart(bench, [name for name, style in chosen if style == data.TRAINED_STYLES[0]]),
+        *beside_unknown_words(bench, [name for name, _ in chosen]),
     ]
 
 
@@ -79,4 +85,32 @@ def fidelity(bench: Bench, what: str, pairs: list[tuple[str, str]], rng: np.rand
         {"measured": f"{what}: right name in the first {TOP} of {len(data.trained_names())}", "on": len(pairs),
          "figure": percent([rank < TOP for rank in ranks])},
         {"measured": f"{what}: background obeyed", "on": len(pairs), "figure": percent(obeyed)},
+    ]  # fmt: skip
+
+
+def looks_told_apart(bench: Bench, names: list[str]) -> list[dict[str, object]]:
+    """Draw subjects in one look after another; is it nearest to the true picture of its subject in that look, of all looks?"""
+    words, style = list(looks()), data.TRAINED_STYLES[0]
+    asked = [(names[i % len(names)], words[i % len(words)]) for i in range(bench.share(LOOKED))]
+    pictures = bench.draw([data.caption(name, word, None) for name, word in asked])
+    ranks = []
+    for (name, word), picture in zip(asked, pictures, strict=True):
+        icon = data.draw_icons(bench.icons, style, [name])[0]
+        true = shelf_of([icon, *(data.Icon(other, other, look(icon.rgba)) for other, look in looks().items())])
+        ranks.append(true.rank(picture, word))
+    figure = percent([rank < 1 for rank in ranks])
+    return [{"measured": f"looks: the right one of {len(words) + 1} first", "on": len(asked), "figure": figure}]
+
+
+def beside_unknown_words(bench: Bench, names: list[str]) -> list[dict[str, object]]:
+    """Draw subjects in styles the base knows nothing of; is the nearest icon of either icon set the right one, and is it on white?"""
+    chosen = names[: bench.share(PAIRS // 2)]
+    pictures = bench.draw([f"{data.words(name)}, {UNKNOWN_WORDS[i % len(UNKNOWN_WORDS)]} style" for i, name in enumerate(chosen)])
+    shelves = [shelf(bench.icons, style, data.trained_names_in(bench.icons, style)) for style in data.TRAINED_STYLES]
+    ranks = [min(real.rank(picture, name) for real in shelves) for name, picture in zip(chosen, pictures, strict=True)]
+    what = "an unknown word for the style"
+    return [
+        {"measured": f"{what}: right name first", "on": len(chosen), "figure": percent([rank < 1 for rank in ranks])},
+        {"measured": f"{what}: on white, as nothing else is said", "on": len(chosen),
+         "figure": percent([named_background(picture) == "white" for picture in pictures])},
     ]  # fmt: skip

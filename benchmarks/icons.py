@@ -47,9 +47,13 @@ class Shelf:
 
 def shelf(icons: Path, style: str, names: Sequence[str]) -> Shelf:
     """Draw the named icons of a style. `names` are those of its own set."""
-    drawn = data.draw_icons(icons, style, list(names))
-    stack = np.stack([[_placed(icon, size) for size in SIZES] for icon in drawn])
-    return Shelf([icon.name for icon in drawn], stack[..., :3] * stack[..., 3:], stack[..., 3:])
+    return shelf_of(data.draw_icons(icons, style, list(names)))
+
+
+def shelf_of(icons: Sequence[data.Icon]) -> Shelf:
+    """These icons, under their names."""
+    stack = np.stack([[_placed(icon, size) for size in SIZES] for icon in icons])
+    return Shelf([icon.name for icon in icons], stack[..., :3] * stack[..., 3:], stack[..., 3:])
 
 
 def background_of(picture: Image.Image) -> np.ndarray:

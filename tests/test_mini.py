@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from transformers import CLIPTokenizer
 
 from sdplay.engine import Engine
 from sdplay.mini import data, material, unet, vae
@@ -106,6 +107,21 @@ def test_synonyms_stand_for_subjects_and_are_none_themselves() -> None:
     assert not names & {word for words in data.synonyms().values() for word in words}
 
 
+def test_half_of_the_strange_captions_have_a_style_that_no_picture_goes_with() -> None:
+    """The rest of the prompt stays as it is, so that the base learns to follow it beside words that mean nothing."""
+    captions = material.Captions(CLIPTokenizer.from_pretrained(MINI / "tokenizer"), dropout=0.0, synonyms=0.0, strangers=1.0)
+    cache = material.Cache(torch.empty(0))
+    cache.add(("red apple",), "noto", "blue", 1.0)
+    rng = np.random.default_rng(0)
+
+    drawn = [captions.tokenizer.decode(captions.draw(cache, 0, rng), skip_special_tokens=True) for _ in range(400)]
+
+    assert all("red apple" in text and text.endswith("blue background") for text in drawn)
+    assert sum("noto style" in text for text in drawn) / 400 == pytest.approx(0.9 * 0.5, abs=0.08)
+    assert sum(" style" in text for text in drawn) / 400 == pytest.approx(0.9, abs=0.05)
+    assert not {captions.stranger(rng) for _ in range(1000)} & {"red", "apple", "noto", "twemoji", "style", "white", "background"}
+
+
 def test_small_subjects_stand_side_by_side() -> None:
     """A red one left, a blue one right, each about a quarter of the picture, on the background that was asked for."""
     rgba = np.full((2, 128, 128, 4), 255, np.uint8)
@@ -139,6 +155,7 @@ def test_the_whole_recipe_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         "unet_batch": 2,
         "views": 2,
         "composed": 3,
+        "look_views": 1,
     }
     plan = recipe.stages(tmp_path)
 

@@ -9,7 +9,7 @@ from PIL import Image, ImageDraw
 
 from benchmarks import judge
 from benchmarks.base_quality import ssim_of
-from benchmarks.icons import SIZES, Shelf, _placed, named_background
+from benchmarks.icons import Shelf, named_background, shelf_of
 from benchmarks.learning import percent
 from benchmarks.palette import in_colours_of
 from benchmarks.quality import chosen_variants
@@ -30,8 +30,7 @@ def icons() -> list[data.Icon]:
 
 @pytest.fixture
 def shelf(icons: list[data.Icon]) -> Shelf:
-    stack = np.stack([[_placed(one, size) for size in SIZES] for one in icons])
-    return Shelf([one.name for one in icons], stack[..., :3] * stack[..., 3:], stack[..., 3:])
+    return shelf_of(icons)
 
 
 @pytest.mark.parametrize("background", ["white", "green", "black"])

@@ -12,6 +12,7 @@ from torch import Tensor
 from transformers import CLIPTokenizer
 
 from sdplay.mini import data
+from sdplay.mini.looks import looks
 from sdplay.mini.recipe import Recipe
 from sdplay.mini.text import MAX_TOKENS
 from sdplay.mini.vae import to_tensor
@@ -74,8 +75,28 @@ def build_cache(recipe: Recipe, vae: AutoencoderKL) -> Cache:
         for picture, text, colour in composed:
             latents.append(_encoded(vae, [picture]))
             cache.add((text,), style, colour, weight * total * recipe.composed_share / (1 - recipe.composed_share) / recipe.composed)
+    latents += _add_looks(recipe, vae, cache, rng)
     cache.latents = torch.cat(latents)
     return cache
+
+
+def _add_looks(recipe: Recipe, vae: AutoencoderKL, cache: Cache, rng: np.random.Generator) -> list[Tensor]:
+    """`recipe.look_views` compositions of every icon of the best known style in every look, where that pair is not held out."""
+    if not recipe.look_share:
+        return []
+    style, left_out, favourites = data.TRAINED_STYLES[0], held_out_pairs(), data.favourite_names()
+    names = [name for name in data.trained_names_in(recipe.icons, style) if (name, style) not in left_out]
+    icons, every, latents = data.draw_icons(recipe.icons, style, names), looks(), []
+    liked = [recipe.favour if icon.name in favourites else 1.0 for icon in icons]
+    each = sum(cache.chances) * recipe.look_share / (1 - recipe.look_share) / (len(every) * sum(liked) * recipe.look_views)
+    for word, look in every.items():
+        for icon, weight in zip(icons, liked, strict=True):
+            chosen = _backgrounds(recipe.look_views, rng)
+            changed = data.Icon(icon.name, word, look(icon.rgba))
+            latents.append(_encoded(vae, [data.compose(changed, colour, size_px=recipe.size_px, rng=rng) for colour in chosen]))
+            for colour in chosen:
+                cache.add((data.words(icon.name), *data.synonyms().get(icon.name, ())), word, colour, weight * each)
+    return latents
 
 
 def _composed(icons: list[data.Icon], size_px: int, rng: np.random.Generator) -> tuple[Image.Image, str, str]:
@@ -102,11 +123,20 @@ def _encoded(vae: AutoencoderKL, pictures: list[Image.Image]) -> Tensor:
 
 
 class Captions:
-    """Draws a caption for a cached picture: mostly whole, now and then without style or background, sometimes empty."""
+    """Draws a caption for a cached picture: mostly whole, now and then without style or background, sometimes empty.
 
-    def __init__(self, tokenizer: CLIPTokenizer, dropout: float, synonyms: float) -> None:
+    And some have words that mean nothing: in place of the style, before the subject, or between commas. A base that has seen such
+    draws the rest of the prompt as ever, on white where no background is named, until training gives the word a meaning. Looks are always
+    named: without a style the base draws as the icon sets do.
+    """
+
+    def __init__(self, tokenizer: CLIPTokenizer, dropout: float, synonyms: float, strangers: float = 0.0) -> None:
         self.tokenizer = tokenizer
-        self.dropout, self.synonyms = dropout, synonyms
+        self.dropout, self.synonyms, self.strangers = dropout, synonyms, strangers
+        self.pieces = [piece for piece in tokenizer.get_vocab() if piece.isascii() and piece.removesuffix("</w>").isalnum()]
+        self.looks = frozenset(looks())
+        self.meant = {*data.BACKGROUNDS, "background", "style", *data.TRAINED_STYLES, *self.looks}
+        self.meant |= {word for name in data.trained_names() for word in data.words(name).split()}
         self.memory: dict[str, Tensor] = {}
 
     def draw(self, cache: Cache, index: int, rng: np.random.Generator) -> Tensor:
@@ -116,11 +146,25 @@ class Captions:
         text, *others = cache.subjects[index]
         if others and rng.random() < self.synonyms:
             text = others[rng.integers(len(others))]
-        if rng.random() < 0.9:
-            text += f", {data.style_words(cache.styles[index])}"
+        strange = [rng.random() < share * self.strangers for share in (0.5, 0.25, 0.25)]
+        can_be_any = cache.styles[index] not in self.looks
+        style = f"{self.stranger(rng)} style" if strange[0] and can_be_any else data.style_words(cache.styles[index])
+        if strange[1]:
+            text = f"{self.stranger(rng)} {text}"
+        if strange[2]:
+            text += f", {self.stranger(rng)}"
+        if rng.random() < 0.9 or not can_be_any:
+            text += f", {style}"
         if cache.backgrounds[index] != "white" or rng.random() < 0.3:
             text += f", {cache.backgrounds[index]} background"
         return self.ids(text)
+
+    def stranger(self, rng: np.random.Generator) -> str:
+        """A word that no picture goes with, of one to three of the tokenizer's pieces."""
+        while True:
+            word = "".join(rng.choice(self.pieces, rng.integers(1, 4))).replace("</w>", "")
+            if word not in self.meant:
+                return word
 
     def ids(self, text: str) -> Tensor:
         """(77,) token ids, padded and cut as Stable Diffusion does."""

@@ -7,7 +7,7 @@ from pathlib import Path
 
 SMALL_STEPS = 11650
 """Steps of the denoiser at 64 px."""
-UNET_STEPS = 3400
+UNET_STEPS = 7100
 """Steps of the denoiser after it has grown."""
 
 
@@ -48,6 +48,12 @@ class Recipe:
     """How often those are drawn."""
     synonym_share: float = 0.0
     """How often a subject that has another word is called by it."""
+    stranger_share: float = 0.0
+    """How often a caption has a word that means nothing: half of the times in place of the style."""
+    look_share: float = 0.0
+    """How often a picture in one of `looks.looks()` is drawn."""
+    look_views: int = 3
+    """Compositions cached per (subject, look)."""
     favour: float = 2.5
     """How much more often the starred subjects are drawn: few hours on a CPU teach few things well."""
     caption_dropout: float = 0.1
@@ -82,6 +88,8 @@ def stages(icons: Path, unet_steps: int = UNET_STEPS) -> Stages:
             polish_lr=6e-4,
             polish_noise=0.2,
             unet_steps=unet_steps,
+            stranger_share=0.4,
+            look_share=0.45,
         ),
     )
 

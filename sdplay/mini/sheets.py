@@ -19,6 +19,7 @@ from sdplay.device import best_device
 from sdplay.families import family
 from sdplay.hub import MINI, find_base
 from sdplay.mini import data
+from sdplay.mini.looks import looks
 from sdplay.sample_sets import gallery_path, gallery_prompts
 from sdplay.workspace import PRESETS
 
@@ -43,8 +44,13 @@ def main() -> None:
     missing = [name for name in SHEET_SUBJECTS if name not in names]
     assert not missing, missing
     colours = [colour for colour in data.BACKGROUNDS if colour not in ("black", "gray")]
+    words = list(looks())
     texts = [
-        data.caption(name, data.TRAINED_STYLES[i % 3 == 2], None if i % 2 else colours[(i // 2) % len(colours)])
+        data.caption(
+            name,
+            words[i // 3] if i % 3 == 1 else data.TRAINED_STYLES[i % 3 == 2],
+            None if i % 2 else colours[(i // 2) % len(colours)],
+        )
         for i, name in enumerate(SHEET_SUBJECTS)
     ]
     contact_sheet(texts, _draw(texts)).quantize(128).save(PRESETS / "screens" / "sheet.png", optimize=True)
@@ -58,8 +64,13 @@ def contact_sheet(prompts: Sequence[str], pictures: Sequence[Image.Image]) -> Im
     for index, (prompt, picture) in enumerate(zip(prompts, pictures, strict=True)):
         x, y = index % COLUMNS * CELL_PX, index // COLUMNS * (CELL_PX + LABEL_PX)
         sheet.paste(picture.resize((CELL_PX, CELL_PX), Image.Resampling.LANCZOS), (x, y))
-        pen.text((x + 3, y + CELL_PX + 2), re.sub(r", \w+ style.*", "", prompt)[:20], fill="black", font=font)
+        pen.text((x + 3, y + CELL_PX + 2), _label(prompt)[:20], fill="black", font=font)
     return sheet
+
+
+def _label(prompt: str) -> str:
+    """Its subject, and its look if it has one."""
+    return re.sub(rf"(, ({'|'.join(data.TRAINED_STYLES)}))? style.*", "", prompt)
 
 
 def _draw(prompts: Sequence[str]) -> list[Image.Image]:

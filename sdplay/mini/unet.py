@@ -124,7 +124,7 @@ def train_denoiser(recipe: Recipe, out: Path, warm_start: Path | None = None) ->
     step = _resume(out / "unet.pt", modules, optimizer, averages)
     torch.manual_seed(recipe.seed + step)
     scheduler, cache = new_scheduler(), build_cache(recipe, vae)
-    captions = Captions(tokenizer, recipe.caption_dropout, recipe.synonym_share)
+    captions = Captions(tokenizer, recipe.caption_dropout, recipe.synonym_share, recipe.stranger_share)
     batches = Batches(cache, captions, np.random.default_rng([recipe.seed, step]), machine.device)
     print(
         f"{len(cache.styles)} pictures, {sum(w.numel() for w in weights) / 1e6:.1f}M weights, {len(tokenizer)} tokens, {machine}",

@@ -10,9 +10,14 @@ from typing import Any
 import gradio as gr
 
 _ACTIONS = """
+let pressed = [];
 element.addEventListener('click', event => {
   const chosen = event.target.closest('button[data-action]');
-  if (chosen) trigger(chosen.dataset.action, {...chosen.dataset});
+  if (!chosen) return;
+  const {action, id} = chosen.dataset, now = Date.now();
+  pressed = pressed.filter(press => press.action === action && now - press.at < 1000);
+  trigger(action, {...chosen.dataset, before: pressed.map(press => press.id)});
+  pressed.push({action, id, at: now});
 });
 element.addEventListener('change', event => {
   const typed = event.target.closest('textarea[data-action]');
@@ -22,7 +27,8 @@ element.addEventListener('change', event => {
 
 
 def html_block(value: str = "", *, elem_id: str, visible: bool = True, events: Sequence[str] = ()) -> gr.HTML:
-    """HTML from a view. A click on `<button data-action="select" data-id="x">` becomes the event `select` with `id`.
+    """HTML from a view. A click on `<button data-action="select" data-id="x">` becomes the event `select` with `id`,
+    and with `before`: the ids pressed in the second before, whose answers may not be there yet.
 
     events: names of actions that Gradio does not know by itself; it looks for them, quoted, in the script.
     """

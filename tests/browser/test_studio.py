@@ -146,6 +146,24 @@ def test_a_mix_is_drawn_and_written_as_a_file(visit: Visit) -> None:
     assert visit.complaints == []
 
 
+def test_two_adapters_pressed_before_an_answer_is_there_are_both_in_the_mix(visit: Visit) -> None:
+    finish_run(visit, "pressed-first")
+    finish_run(visit, "pressed-next")
+    visit.tab("runs")
+    visit.page.click("#tab-models-button")
+    both = "#library-grid article:has-text('pressed-') button[data-action=mix]"
+    visit.page.wait_for_function("document.querySelectorAll('#library-grid article').length >= 2")
+    assert visit.page.locator(both).count() == 2
+
+    visit.page.locator(both).evaluate_all("buttons => buttons.forEach(button => button.click())")
+
+    visit.wait_for_text("#library-told", "+")
+    assert visit.value("library-mix-1")
+    assert visit.value("library-mix-2")
+    assert visit.value("library-mix-1") != visit.value("library-mix-2")
+    assert not visit.value("library-mix-3")
+
+
 def test_with_ten_open_pages_no_answer_waits_behind_a_long_drawing(server: str, tiny_base: Path) -> None:
     client = Client(server, verbose=False)
     drawn: list[float] = []

@@ -117,14 +117,15 @@ def watch_library(engine: Engine, query: str, seen: Mapping[str, str]) -> list[A
 
 
 def put_into_mix(event: gr.EventData, *chosen: Any) -> list[Any]:  # noqa: ANN401  what the slots hold
-    """Into the first free slot, unless it is there already."""
-    column = str(event.id)
-    if column in chosen:
-        return [gr.skip()] * SLOTS
-    free = next((index for index, what in enumerate(chosen) if not what), None)
-    if free is None:
-        raise ConfigError(f"The mix has {SLOTS} adapters already.", "Take one out first.")
-    return [gr.update(value=column) if index == free else gr.skip() for index in range(SLOTS)]
+    """Into the first free slot, unless it is there already; so too what was pressed just before, which the slots may not show yet."""
+    slots = [what or None for what in chosen]
+    for column in map(str, (*event.before, event.id)):
+        if column in slots:
+            continue
+        if None not in slots:
+            raise ConfigError(f"The mix has {SLOTS} adapters already.", "Take one out first.")
+        slots[slots.index(None)] = column
+    return [gr.skip() if now == (before or None) else gr.update(value=now) for now, before in zip(slots, chosen, strict=True)]
 
 
 def tell_mix(*given: Any) -> tuple[str, str]:  # noqa: ANN401  what the slots hold
