@@ -148,6 +148,7 @@ def test_a_mix_is_drawn_and_written_as_a_file(visit: Visit) -> None:
 
 def test_two_adapters_pressed_before_an_answer_is_there_are_both_in_the_mix(visit: Visit) -> None:
     finish_run(visit, "pressed-first")
+    visit.tab("dataset")
     finish_run(visit, "pressed-next")
     visit.tab("runs")
     visit.page.click("#tab-models-button")
