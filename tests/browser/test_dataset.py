@@ -236,9 +236,10 @@ def test_an_answer_that_comes_after_another_data_set_was_opened_does_not_take_it
 
     page.route("**/queue/join*", hold_late_words)
     write(brought, 0, "late words")
-    for _ in range(100):
+    for _ in range(600):
         if not held:
             page.wait_for_timeout(100)
+    assert held, "the page has not sent the caption"
     page.locator("#samples button[data-action=select]").first.click()
     page.wait_for_function("older => document.querySelector('#dataset-links a')?.getAttribute('href') !== older", arg=older)
     newer = str(link.get_attribute("href"))
