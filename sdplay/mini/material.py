@@ -40,6 +40,11 @@ class Cache:
         self.backgrounds.append(background)
         self.chances.append(chance)
 
+    def add_views(self, icon: data.Icon, backgrounds: list[str], chance: float) -> None:
+        """Note one icon on several backgrounds."""
+        for background in backgrounds:
+            self.add((data.words(icon.name), *data.synonyms().get(icon.name, ())), icon.style, background, chance)
+
 
 def held_out_pairs() -> set[tuple[str, str]]:
     """(name, style) pairs never trained on; each subject stays in all its other styles.
@@ -66,9 +71,7 @@ def build_cache(recipe: Recipe, vae: AutoencoderKL) -> Cache:
         for icon in icons:
             chosen = _backgrounds(recipe.views, rng)
             latents.append(_encoded(vae, [data.compose(icon, colour, size_px=recipe.size_px, rng=rng) for colour in chosen]))
-            subject = (data.words(icon.name), *data.synonyms().get(icon.name, ()))
-            for colour in chosen:
-                cache.add(subject, style, colour, weight * (recipe.favour if icon.name in favourites else 1.0) / recipe.views)
+            cache.add_views(icon, chosen, weight * (recipe.favour if icon.name in favourites else 1.0) / recipe.views)
         known = [icon for icon in icons if icon.name in favourites] or icons
         total = sum(recipe.favour if icon.name in favourites else 1.0 for icon in icons)
         composed = [_composed(known, recipe.size_px, rng) for _ in range(recipe.composed)]
@@ -94,8 +97,7 @@ def _add_looks(recipe: Recipe, vae: AutoencoderKL, cache: Cache, rng: np.random.
             chosen = _backgrounds(recipe.look_views, rng)
             changed = data.Icon(icon.name, word, look(icon.rgba))
             latents.append(_encoded(vae, [data.compose(changed, colour, size_px=recipe.size_px, rng=rng) for colour in chosen]))
-            for colour in chosen:
-                cache.add((data.words(icon.name), *data.synonyms().get(icon.name, ())), word, colour, weight * each)
+            cache.add_views(changed, chosen, weight * each)
     return latents
 
 
@@ -147,13 +149,13 @@ class Captions:
         if others and rng.random() < self.synonyms:
             text = others[rng.integers(len(others))]
         strange = [rng.random() < share * self.strangers for share in (0.5, 0.25, 0.25)]
-        can_be_any = cache.styles[index] not in self.looks
-        style = f"{self.stranger(rng)} style" if strange[0] and can_be_any else data.style_words(cache.styles[index])
+        is_look = cache.styles[index] in self.looks
+        style = f"{self.stranger(rng)} style" if strange[0] and not is_look else data.style_words(cache.styles[index])
         if strange[1]:
             text = f"{self.stranger(rng)} {text}"
         if strange[2]:
             text += f", {self.stranger(rng)}"
-        if rng.random() < 0.9 or not can_be_any:
+        if rng.random() < 0.9 or is_look:
             text += f", {style}"
         if cache.backgrounds[index] != "white" or rng.random() < 0.3:
             text += f", {cache.backgrounds[index]} background"
