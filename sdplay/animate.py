@@ -24,6 +24,7 @@ from sdplay.config import AnimateConfig
 from sdplay.errors import Cancelled, ConfigError, ModelError
 from sdplay.families import Conditioning, DrawRequest, Family, Parts
 from sdplay.formats import AdapterFile
+from sdplay.guidance import guided_from
 from sdplay.pipelines import noise_of
 from sdplay.schedulers import scheduler_for
 
@@ -126,7 +127,8 @@ def _draw(film: Film, key: _Key) -> Image.Image:
         guidance_rescale=drawing.guidance_rescale,
         noise=key.noise[None],
     )
-    with sample.using(film.parts, film.strength(key.strength)):
+    with sample.using(film.parts, film.strength(key.strength), [drawing]):
+        request = replace(request, guided_from=film.parts.base_denoiser)
         return sample.to_picture(film.family.draw(film.parts, request)[0])
 
 
@@ -145,15 +147,16 @@ def moving_frames(film: Film, motion: MotionAdapter) -> list[Image.Image]:
     width, height = sample.drawn_size(film.parts, drawing, None)
     with base_alone(film.parts):
         parts = _in_motion(film.parts, motion)
-        with sample.using(parts, film.strength(config.strengths[0])):
+        with sample.using(parts, film.strength(config.strengths[0]), [drawing] if drawing.guidance_scale > 1 else []):
             shot = sample.Shot(config.prompts[0], config.seeds[0])
             texts = sample.texts_of(parts, film.family, [shot], drawing)[shot.prompt]
             parts.pipeline.scheduler = _motion_scheduler(film.parts.pipeline.scheduler, film)
-            video = parts.pipeline(
-                prompt_embeds=texts.conditioning.hidden, negative_prompt_embeds=texts.negative.hidden, num_frames=config.frames,
-                width=width, height=height, num_inference_steps=drawing.steps, guidance_scale=drawing.guidance_scale,
-                generator=torch.Generator().manual_seed(shot.seed), callback_on_step_end=_stopping(film.cancelled), output_type="pt",
-            ).frames[0]  # fmt: skip
+            with guided_from(parts.denoiser, parts.base_denoiser):
+                video = parts.pipeline(
+                    prompt_embeds=texts.conditioning.hidden, negative_prompt_embeds=texts.negative.hidden, num_frames=config.frames,
+                    width=width, height=height, num_inference_steps=drawing.steps, guidance_scale=drawing.guidance_scale,
+                    generator=torch.Generator().manual_seed(shot.seed), callback_on_step_end=_stopping(film.cancelled), output_type="pt",
+                ).frames[0]  # fmt: skip
     return [sample.to_picture(frame.float().cpu()) for frame in video]
 
 

@@ -80,7 +80,7 @@ def draw_asked(parts: Parts, family: Family, asked: Asked) -> list[Drawn]:
 
     onlooker = sample.Onlooker(watch.cancelled.is_set, Previews(parts, family, show).after_step)
     drawn = sample.draw(parts, family, shots, config.drawing, onlooker=onlooker, start=asked.start)
-    with sample.using(parts, adapters), suppress(Cancelled):
+    with sample.using(parts, adapters, [config.drawing]), suppress(Cancelled):
         for shot, picture in zip(shots, drawn, strict=True):
             path = _free_path(asked.folder, f"{slug(shot.prompt) or 'picture'}-s{shot.seed}")
             sample.write_png(path, picture, {**shared, "prompt": shot.prompt, "seed": shot.seed})

@@ -21,7 +21,7 @@ Kind = Literal["whole", "number", "text", "choice"]
 MAX_VALUES = 64
 PLACE = "{prompt}"
 """Where a style's text takes the prompt in."""
-DRAWING_FIELDS = ("scheduler", "clip_skip", "steps", "guidance_scale")
+DRAWING_FIELDS = ("scheduler", "clip_skip", "steps", "guidance_from", "guidance_scale")
 """Settings of a drawing that can be an axis, the costliest to change first; those that this version has not are left out."""
 _NUMBER = r"[+-]?(?:\d+(?:\.\d+)?|\.\d+)(?:[eE][+-]?\d+)?"
 _RANGE = re.compile(rf"(?P<first>{_NUMBER})\.\.(?P<last>{_NUMBER})(?::(?P<step>{_NUMBER}))?")
@@ -137,9 +137,9 @@ def spec_of(config: CompareConfig, column: int, prompt: int, seed: int, more: Se
 
 
 def value_label(name: str, value: Value) -> str:
-    """`strength 0.5`, `step 100`, `Euler`."""
+    """`strength 0.5`, `step 100`, `Euler`, `guidance away from base`."""
     text = f"{value:g}" if isinstance(value, float) else str(value)
-    return text if isinstance(value, str) else f"{axis(name).title.lower()} {text}"
+    return text if isinstance(value, str) and name != "guidance_from" else f"{axis(name).title.lower()} {text}"
 
 
 def _between(first: Decimal, last: Decimal, step: Decimal, title: str) -> list[Decimal]:
@@ -213,6 +213,8 @@ def _drawing_axis(name: str) -> Axis:
     examples = {"steps": "10, 20, 40", "guidance_scale": "2..8:2", "clip_skip": "1, 2", "scheduler": ", ".join(choices[:2])}
 
     def apply(spec: Spec, value: Value) -> Spec:
+        if name == "guidance_from" and spec.column == BASE:
+            return spec
         return replace(spec, drawing=parse(GenerateConfig, {**spec.drawing.model_dump(), name: value}))
 
     return Axis(name, field.title or name, field.description or "", examples.get(name, ""), kind, apply, choices)

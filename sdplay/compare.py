@@ -254,7 +254,7 @@ class _Easel:
 
         specs = [spec for batch in load.batches for spec in batch.specs]
         try:
-            with sample.using(self._drawing.parts, self._adapters(load)):
+            with sample.using(self._drawing.parts, self._adapters(load), [batch.drawing for batch in load.batches]):
                 for batch in load.batches:
                     self._draw(list(batch.specs))
         except Cancelled:

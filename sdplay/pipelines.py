@@ -19,6 +19,7 @@ from sdplay.device import Device, autocast, computes_in_bfloat16
 from sdplay.diffusion.objective import Objective
 from sdplay.errors import Cancelled, ConfigError, ModelError
 from sdplay.families import DrawRequest, Parts, Start
+from sdplay.guidance import guided_from
 from sdplay.quantized import quantize_layers
 from sdplay.remembered_texts import text_mark
 from sdplay.schedulers import scheduler_for
@@ -179,7 +180,8 @@ def run_pipeline(parts: Parts, request: DrawRequest, filler: Any, **arguments: A
         arguments["latents"] = own if request.noise is None else request.noise
     if request.guidance_rescale:
         arguments["guidance_rescale"] = _supported(request.guidance_rescale, pipeline)
-    with _drawing_with(pipeline, scheduler, generators, expected if request.after_step else None), autocast(parts.device):
+    guiding = guided_from(parts.denoiser, request.guided_from if request.guidance_scale > 1 else None)
+    with guiding, _drawing_with(pipeline, scheduler, generators, expected if request.after_step else None), autocast(parts.device):
         return pipeline(
             prompt_embeds=request.conditioning.hidden,
             negative_prompt_embeds=request.negative.hidden,

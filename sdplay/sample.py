@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,9 +16,11 @@ from torch import Tensor
 from torch.nn import functional
 
 from sdplay import png_settings
+from sdplay.attach import base_alone
 from sdplay.config import GenerateConfig
 from sdplay.families import AfterStep, Conditioning, DrawRequest, Family, Parts, Reading, Start, batch, checked_size
 from sdplay.formats import AdapterFile, attached
+from sdplay.guidance import twin
 from sdplay.pipelines import affordable_pixels
 from sdplay.prompting import fits, is_plain
 from sdplay.remembered_texts import read_texts
@@ -73,10 +75,20 @@ class Onlooker:
 
 
 @contextmanager
-def using(parts: Parts, adapters: Sequence[tuple[AdapterFile, float]]) -> Iterator[None]:
-    """The base alone (no adapters), or with several, each at its strength. All else on it, such as what trains, is off meanwhile."""
-    with attached(parts, adapters):
-        yield
+def using(parts: Parts, adapters: Sequence[tuple[AdapterFile, float]], drawings: Iterable[GenerateConfig] = ()) -> Iterator[None]:
+    """The base alone (no adapters), or with several, each at its strength. All else on it, such as what trains, is off meanwhile.
+
+    drawings: what is drawn inside. Only where one of them guides away from the base, and adapters change it, is it kept beside.
+    """
+    changed = any(strength for _, strength in adapters)
+    with base_alone(parts):
+        if changed and any(drawing.guidance_from == "base" for drawing in drawings):
+            parts.base_denoiser = twin(parts.denoiser)
+        try:
+            with attached(parts, adapters):
+                yield
+        finally:
+            parts.base_denoiser = None
 
 
 def draw(
@@ -116,6 +128,7 @@ def _drawn(
             cancelled=onlooker.cancelled,
             scheduler=config.scheduler,
             guidance_rescale=config.guidance_rescale,
+            guided_from=parts.base_denoiser if config.guidance_from == "base" else None,
             start=seen,
             after_step=onlooker.after_step,
         )

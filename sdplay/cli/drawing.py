@@ -43,6 +43,9 @@ def add_drawing(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--steps", type=int, default=GenerateConfig().steps)
     parser.add_argument("--guidance", type=float, default=GenerateConfig().guidance_scale, help="0 or 1: none")
     parser.add_argument("--guidance-rescale", type=float, default=0.0, help="0 to 1 (default: 0)")
+    parser.add_argument(
+        "--guidance-from", default="adapter", metavar="adapter|base", help="base: away from what the base alone draws (default: adapter)"
+    )
     parser.add_argument("--negative", default="")
     parser.add_argument("--size", type=int, metavar="PX", help="width, without --height the side of a square (default: the base's own)")
     parser.add_argument("--height", type=int, metavar="PX")
@@ -72,7 +75,7 @@ def drawing_values(arguments: argparse.Namespace) -> dict[str, object]:
     """GenerateConfig's values."""
     return {
         "steps": arguments.steps, "guidance_scale": arguments.guidance, "guidance_rescale": arguments.guidance_rescale,
-        "negative_prompt": arguments.negative, "size": arguments.size, "height": arguments.height,
+        "guidance_from": arguments.guidance_from, "negative_prompt": arguments.negative, "size": arguments.size, "height": arguments.height,
         "scheduler": arguments.scheduler, "clip_skip": arguments.clip_skip,
     }  # fmt: skip
 

@@ -55,6 +55,12 @@ class GenerateConfig(Config):
         0.0, "Guidance rescale", "Keeps strong guidance from washing out (Lin et al. 2023, sec. 3.4). Not for Stable Diffusion 3.",
         typical="0, or 0.7 for bases of zero terminal SNR", ge=0, le=1,
     )  # fmt: skip
+    guidance_from: Literal["adapter", "base"] = setting(
+        "adapter", "Guidance away from",
+        "What guidance goes away from. adapter: what base and adapter draw without your words, as in other programs. base: what the base "
+        "alone draws without them, so that guidance strengthens what was taught, too.",
+        typical="adapter; base, where a style comes out weak",
+    )  # fmt: skip
 
 
 class DrawConfig(Config):

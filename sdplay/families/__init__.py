@@ -62,6 +62,8 @@ class Parts:
     """Texts that the base alone has read for drawing."""
     latent_colours: Tensor | None = None
     """(C + 1, 3), see sdplay/preview.py; found when it is first needed."""
+    base_denoiser: nn.Module | None = None
+    """The denoiser without what is on it now, see sdplay/guidance.py; there while pictures are drawn that are guided away from it."""
 
     @property
     def clip_encoders(self) -> dict[str, nn.Module]:
@@ -189,6 +191,8 @@ class DrawRequest:
     """Asked before every denoising step; True ends the drawing with Cancelled."""
     scheduler: Scheduler = "base"
     guidance_rescale: float = 0.0
+    guided_from: nn.Module | None = None
+    """What answers for the negative prompts where guidance is on; None: the denoiser, with all that is on it."""
     start: Start | None = None
     """None: pure noise."""
     noise: Tensor | None = None
