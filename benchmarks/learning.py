@@ -30,7 +30,8 @@ from sdplay.presets import compose_training, training_preset
 
 STYLE_NAMES, STYLE_NAMES_AT_CHECKPOINTS = 100, 40
 SEEDS = (1, 2, 3, 4)
-DRAWING = {"steps": 25}
+DRAWING: dict[str, object] = {"steps": 25}
+NO_CHANGES: Mapping[str, object] = {}
 TOP = 5
 PALETTE = 32
 """Colours that the sixteen pictures are said in, for the row that has their colours and nothing else of them."""
@@ -51,6 +52,8 @@ class Variant:
     """style or subject"""
     preset: str
     changes: dict[str, object] = field(default_factory=dict)
+    drawing: dict[str, object] = field(default_factory=dict)
+    """How its pictures are drawn, where that is not as shipped."""
 
 
 @dataclass
@@ -72,14 +75,15 @@ class Bench:
         """The base's autoencoder alone."""
         return AutoencoderKL.from_pretrained(find_base(self.base).folder / "vae", dtype=torch.float32).eval()
 
-    def draw(self, prompts: Sequence[str], adapter: str = "base") -> list[Image.Image]:
-        """One picture per prompt, as shipped but for 25 steps; the seeds go round."""
+    def draw(self, prompts: Sequence[str], adapter: str = "base", drawing: Mapping[str, object] = NO_CHANGES) -> list[Image.Image]:
+        """One picture per prompt, as shipped but for 25 steps and what `drawing` says; the seeds go round."""
         pictures: dict[int, Image.Image] = {}
         for turn, seed in enumerate(SEEDS):
             mine = list(range(turn, len(prompts), len(SEEDS)))
             for start in range(0, len(mine), MOST_PROMPTS):
                 chunk = mine[start : start + MOST_PROMPTS]
-                drawn = self.engine.draw([prompts[i] for i in chunk], [seed], DRAWING, adapter=adapter, base_model=self.base)
+                how = {**DRAWING, **drawing}
+                drawn = self.engine.draw([prompts[i] for i in chunk], [seed], how, adapter=adapter, base_model=self.base)
                 pictures.update({i: Image.open(one.path).convert("RGB") for i, one in zip(chunk, drawn, strict=True)})
         return [pictures[i] for i in range(len(prompts))]
 
@@ -163,16 +167,19 @@ def _style_rows(bench: Bench, variant: Variant) -> list[Row]:
     run = bench.engine.run(run_id)
     seconds = sum(step.seconds for step in bench.engine.state(run).losses)
     steps = checkpoint_steps(run) if bench.checkpoints else [bench.engine.state(run).steps]
-    rows = [_style_row(bench, variant.name, f"{run_id}@{step}", step, count=STYLE_NAMES_AT_CHECKPOINTS) for step in steps[:-1]]
-    return [*rows, {**_style_row(bench, variant.name, run_id, steps[-1]), "training (s)": round(seconds)}]
+    row = functools.partial(_style_row, bench, variant.name, drawing=variant.drawing)
+    rows = [row(f"{run_id}@{step}", step, count=STYLE_NAMES_AT_CHECKPOINTS) for step in steps[:-1]]
+    return [*rows, {**row(run_id, steps[-1]), "training (s)": round(seconds)}]
 
 
-def _style_row(bench: Bench, name: str, adapter: str, step: int | None, *, count: int = STYLE_NAMES) -> Row:
+def _style_row(
+    bench: Bench, name: str, adapter: str, step: int | None, *, count: int = STYLE_NAMES, drawing: Mapping[str, object] = NO_CHANGES
+) -> Row:
     """Draw subjects that were not among the sixteen in the new style."""
     chosen = bench.chosen_names(count)
     token = bench.engine.samples()["fxemoji-style"].token
     names = [known_name(name) for name in chosen]
-    pictures = bench.draw([f"{data.words(name)}, {token} style" for name in names], adapter)
+    pictures = bench.draw([f"{data.words(name)}, {token} style" for name in names], adapter, drawing)
     ranks = [bench.new_style.rank(picture, name) for picture, name in zip(pictures, chosen, strict=True)]
     return {
         "trained with": name,

@@ -210,11 +210,11 @@ def _drawing_axis(name: str) -> Axis:
     literal = next((kind for kind in kinds if get_origin(kind) is Literal), None)
     choices = tuple(str(choice) for choice in get_args(literal)) if literal else ()
     kind: Kind = "choice" if choices else "whole" if int in kinds else "number" if float in kinds else "text"
-    examples = {"steps": "10, 20, 40", "guidance_scale": "2..8:2", "clip_skip": "1, 2", "scheduler": ", ".join(choices[:2])}
+    examples = {"steps": "10, 20, 40", "guidance_scale": "2..8:2", "clip_skip": "1, 2"}
 
     def apply(spec: Spec, value: Value) -> Spec:
         if name == "guidance_from" and spec.column == BASE:
             return spec
         return replace(spec, drawing=parse(GenerateConfig, {**spec.drawing.model_dump(), name: value}))
 
-    return Axis(name, field.title or name, field.description or "", examples.get(name, ""), kind, apply, choices)
+    return Axis(name, field.title or name, field.description or "", examples.get(name, ", ".join(choices[:2])), kind, apply, choices)

@@ -99,8 +99,8 @@ class StyleLibrary:
         return load_styles([PRESETS / "styles", self._engine.workspace.root / "styles"])
 
     def suited(self, base_model: str) -> list[Style]:
-        """Those whose words a base knows."""
-        return [style for style in self.styles().values() if style.suits(base_model)]
+        """Those whose words a base knows, by title."""
+        return sorted((style for style in self.styles().values() if style.suits(base_model)), key=lambda style: style.title.casefold())
 
     def folder(self, key: str) -> Path:
         """Where the pictures of a base are; `key` is `key_of` the base."""

@@ -57,8 +57,8 @@ class GenerateConfig(Config):
     )  # fmt: skip
     guidance_from: Literal["adapter", "base"] = setting(
         "adapter", "Guidance away from",
-        "What guidance goes away from. adapter: what base and adapter draw without your words, as in other programs. base: what the base "
-        "alone draws without them, so that guidance strengthens what was taught, too.",
+        "adapter: from what base and adapter draw without your words, as other programs do. base: from what the base alone draws, which "
+        "makes stronger what was taught.",
         typical="adapter; base, where a style comes out weak",
     )  # fmt: skip
 

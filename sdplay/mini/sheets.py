@@ -25,6 +25,8 @@ from sdplay.workspace import PRESETS
 
 SEED = 1
 COLUMNS, CELL_PX, LABEL_PX = 8, 112, 16
+LABEL_SIZES = (9, 8, 7)
+"""Of letters; the largest that fits."""
 SHEET_SUBJECTS = (
     "red-apple", "strawberry", "watermelon", "hamburger", "pizza", "birthday-cake", "mushroom", "cactus",
     "tulip", "sunflower", "four-leaf-clover", "evergreen-tree", "cat-face", "dog-face", "fox", "bear",
@@ -57,14 +59,16 @@ def main() -> None:
 
 
 def contact_sheet(prompts: Sequence[str], pictures: Sequence[Image.Image]) -> Image.Image:
-    """Pictures in rows of eight, each with its prompt below, shortened."""
+    """Pictures in rows of eight, each with what its prompt names below."""
     rows = -(-len(pictures) // COLUMNS)
     sheet = Image.new("RGB", (COLUMNS * CELL_PX, rows * (CELL_PX + LABEL_PX)), "white")
-    pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(9)
+    pen, fonts = ImageDraw.Draw(sheet), [ImageFont.load_default(size) for size in LABEL_SIZES]
     for index, (prompt, picture) in enumerate(zip(prompts, pictures, strict=True)):
         x, y = index % COLUMNS * CELL_PX, index // COLUMNS * (CELL_PX + LABEL_PX)
         sheet.paste(picture.resize((CELL_PX, CELL_PX), Image.Resampling.LANCZOS), (x, y))
-        pen.text((x + 3, y + CELL_PX + 2), _label(prompt)[:20], fill="black", font=font)
+        text = _label(prompt)
+        font = next((font for font in fonts if pen.textlength(text, font) < CELL_PX - 3), fonts[-1])
+        pen.text((x + 3, y + CELL_PX + 2), text, fill="black", font=font)
     return sheet
 
 
