@@ -137,9 +137,11 @@ def spec_of(config: CompareConfig, column: int, prompt: int, seed: int, more: Se
 
 
 def value_label(name: str, value: Value) -> str:
-    """`strength 0.5`, `step 100`, `Euler`, `guidance away from base`."""
+    """`strength 0.5`, `step 100`, `Euler`, `away from base`."""
     text = f"{value:g}" if isinstance(value, float) else str(value)
-    return text if isinstance(value, str) and name != "guidance_from" else f"{axis(name).title.lower()} {text}"
+    if name == "guidance_from":
+        return f"away from {text}"
+    return text if isinstance(value, str) else f"{axis(name).title.lower()} {text}"
 
 
 def _between(first: Decimal, last: Decimal, step: Decimal, title: str) -> list[Decimal]:

@@ -6,7 +6,6 @@ import io
 from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 
-import numpy as np
 from PIL import Image
 
 from sdplay.errors import ConfigError
@@ -43,7 +42,7 @@ def _write_mp4(path: Path, frames: Sequence[Image.Image], fps: int) -> None:
     film = _writer()(str(beside), frames[0].size, fps=fps, macro_block_size=MP4_BLOCK_PX, ffmpeg_log_level="error")
     film.send(None)
     for frame in frames:
-        film.send(np.ascontiguousarray(frame.convert("RGB")))
+        film.send(frame.convert("RGB").tobytes())
     film.close()
     beside.replace(path)
 

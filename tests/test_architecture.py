@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 SOURCES = sorted((ROOT / "sdplay").rglob("*.py"))
-HEAVY = {"torch", "diffusers", "transformers", "peft", "gradio", "datasets", "accelerate"}
+HEAVY = {"torch", "numpy", "diffusers", "transformers", "peft", "gradio", "datasets", "accelerate"}
 LIGHT = ("errors", "config", "events", "runs", "templates", "engine", "cli", "presets", "prompt_sets", "sample_sets")
 LIGHT += (
     "history",

@@ -123,6 +123,5 @@ def test_each_set_of_adapters_is_put_on_the_base_once() -> None:
 
 
 def test_labels_are_short_words() -> None:
-    assert [value_label("strength", 0.5), value_label("checkpoint", 50), value_label("style", "ink")] == [
-        "strength 0.5", "checkpoint 50", "ink",
-    ]  # fmt: skip
+    values = {"strength": 0.5, "checkpoint": 50, "style": "ink", "guidance_from": "base"}
+    assert [value_label(name, value) for name, value in values.items()] == ["strength 0.5", "checkpoint 50", "ink", "away from base"]

@@ -47,7 +47,7 @@ def test_from_the_empty_page_to_a_finished_comparison_in_six_clicks(newcomer: Vi
     page.wait_for_selector("#dataset-onward:not([disabled])")
     page.click("#dataset-onward")
     page.locator("#train-preset label").filter(has_text="Quick try").click()
-    page.wait_for_function("document.querySelector('#train-steps input').value === '150'")
+    page.wait_for_function("document.querySelector('#train-steps input').value === '100'")
     page.click("#train-start")
     newcomer.wait_for_text("#train-status", "finished", TRAINING_MS)
     page.click("#train-compare")
