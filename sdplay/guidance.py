@@ -2,7 +2,7 @@
 
 Classifier-free guidance goes from what the denoiser says without the words to what it says with them (Ho & Salimans 2022, arXiv
 2207.12598). An adapter changes both: what it teaches whatever the words are, a style above all, is in both and is not made stronger.
-Here the side without the words is the base's, so guidance makes stronger what the adapter teaches, too.
+Here the side without the words is the base's, so guidance makes stronger what the adapter teaches, too. Texts are read as ever.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def guided_from(denoiser: nn.Module, base: nn.Module | None) -> Iterator[None]:
     if base is None:
         yield
         return
-    usual = denoiser.forward
+    usual, kept = denoiser.forward, {name: value for name, value in vars(denoiser).items() if name == "forward"}
 
     def forward(*given: Any, **named: Any) -> Any:  # noqa: ANN401  as diffusers' denoisers have it
         without, with_words = base(*_half(given, 0), **_half(named, 0)), usual(*_half(given, 1), **_half(named, 1))
@@ -47,7 +47,8 @@ def guided_from(denoiser: nn.Module, base: nn.Module | None) -> Iterator[None]:
     try:
         yield
     finally:
-        denoiser.forward = usual  # type: ignore[method-assign]
+        del denoiser.forward
+        vars(denoiser).update(kept)
 
 
 def _half(value: Any, side: int) -> Any:  # noqa: ANN401  whatever denoisers are given
