@@ -56,9 +56,9 @@ class GenerateConfig(Config):
         typical="0, or 0.7 for bases of zero terminal SNR", ge=0, le=1,
     )  # fmt: skip
     guidance_from: Literal["adapter", "base"] = setting(
-        "adapter", "Guidance away from",
-        "adapter: from what base and adapter draw without your words, as other programs do. base: from what the base alone draws, which "
-        "makes stronger what was taught.",
+        "adapter", "Guidance reference",
+        "What guidance goes away from. adapter: what base and adapter draw without your words, as other programs do. base: what the base "
+        "alone draws, which makes stronger what was taught.",
         typical="adapter; base, where a style comes out weak",
     )  # fmt: skip
 
