@@ -107,12 +107,13 @@ class Comparison(BaseModel):
 
 @dataclass(frozen=True)
 class Drawing:
-    """What drawing a comparison needs, loaded."""
+    """What drawing a comparison needs, loaded. paced hears the seconds per step before they are written, so that who reads knows."""
 
     folder: Path
     parts: Parts
     family: Family
     cancelled: Callable[[], bool]
+    paced: Callable[[float], None]
 
 
 def places(config: CompareConfig) -> Iterator[Cell]:
@@ -317,7 +318,9 @@ class _Easel:
         sample.write_png(self._drawing.folder / file, picture, settings_of(self.comparison, first))
         self._steps += spec.drawing.steps
         self._add(cells, file=file)
-        self._update(status="drawing", seconds_per_step=self._seconds / self._steps)
+        pace = self._seconds / self._steps
+        self._drawing.paced(pace)
+        self._update(status="drawing", seconds_per_step=pace)
 
     def _fail(self, specs: Sequence[Spec], error: Exception) -> None:
         """Write the reason into the places. The traceback goes to the log."""

@@ -134,12 +134,14 @@ class Comparisons:
 
     def _draw(self, comparison: Comparison, parts: Parts, family: Family) -> Comparison:
         folder = self._folder / comparison.id
-        drawn = draw_comparison(
-            comparison, Drawing(folder, parts, family, cancelled=lambda: self._worker.closing or (folder / "cancel").exists())
-        )
-        if drawn.seconds_per_step:
-            self._pace[drawn.config.base_model] = drawn.seconds_per_step
-        return drawn
+
+        def cancelled() -> bool:
+            return self._worker.closing or (folder / "cancel").exists()
+
+        def paced(seconds: float) -> None:
+            self._pace[comparison.config.base_model] = seconds
+
+        return draw_comparison(comparison, Drawing(folder, parts, family, cancelled, paced))
 
     def _end(self, comparison_id: str, lock: FileLock, outcome: Future[Comparison]) -> None:
         error = outcome.exception()

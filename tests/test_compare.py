@@ -218,7 +218,11 @@ def test_what_is_complete_cannot_be_continued(engine: Engine, tiny_base: Path) -
 def test_the_pace_of_a_base_is_remembered(engine: Engine, tiny_base: Path) -> None:
     assert engine.grids.seconds_per_step(str(tiny_base)) is None
 
-    finished(engine, engine.compare(asked(tiny_base, ["base"])))
+    comparison_id = engine.compare(asked(tiny_base, ["base"]))
+    while not engine.comparison(comparison_id).cells:
+        time.sleep(0.001)
+    assert 0 < (engine.grids.seconds_per_step(str(tiny_base)) or 0) < 5, "the page asks as soon as it sees a picture"
+    finished(engine, comparison_id)
 
     assert 0 < (engine.grids.seconds_per_step(str(tiny_base)) or 0) < 5
     assert Engine(engine.workspace).grids.seconds_per_step(str(tiny_base)) == engine.grids.seconds_per_step(str(tiny_base))
