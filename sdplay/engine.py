@@ -43,6 +43,7 @@ from sdplay.runs import Request, Run, RunFollower, create_run, list_runs, open_r
 from sdplay.sample_sets import Sample, load_samples
 from sdplay.start import open_start
 from sdplay.styles import StyleLibrary
+from sdplay.vocabulary import KnownWords
 from sdplay.wildcards import load_wildcards, resolve, spelt_out
 from sdplay.worker import Worker
 from sdplay.workspace import PRESETS, Workspace, slug
@@ -76,6 +77,7 @@ class Engine:
         self._making_samples = threading.Lock()
         self.history = History(workspace, self.state)
         self.library = Library(workspace)
+        self.known_words = KnownWords(workspace, self.datasets)
         self.exports = Exports(self)
         self.forecasts = Forecasts(self)
 

@@ -7,6 +7,7 @@ import json
 import logging
 import sys
 import time
+from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -218,6 +219,7 @@ def do_show(arguments: argparse.Namespace) -> int:
 def do_generate(arguments: argparse.Namespace) -> int:
     """Draw, print the files."""
     engine = _engine()
+    _tell_strangers(engine, arguments.base, [arguments.adapter], [arguments.prompt])
     drawn = engine.draw_pictures(generate_values(arguments), folder=arguments.out)
     if arguments.json:
         _print_json([{"file": str(picture.path), "prompt": picture.prompt, "seed": picture.seed} for picture in drawn])
@@ -249,6 +251,7 @@ def do_compare(arguments: argparse.Namespace) -> int:
         "drawing": drawing_values(arguments),
         "axes": parse_axes(dict(axis_text(text) for text in arguments.axis)),
     }
+    _tell_strangers(engine, arguments.base, values["columns"], values["prompts"])
     comparison_id = engine.compare(values)
     folder = _finished_comparison(engine, comparison_id, arguments.out, quiet=arguments.json)
     if arguments.json:
@@ -257,6 +260,13 @@ def do_compare(arguments: argparse.Namespace) -> int:
         print(folder / "grid.png")
     engine.close()
     return 0
+
+
+def _tell_strangers(engine: Engine, base_model: str, columns: Sequence[str], prompts: Sequence[str]) -> None:
+    """Say on stderr which words the base was never shown."""
+    for one in engine.known_words.strangers(base_model, columns, prompts):
+        near = f" Did you mean {one.near!r}?" if one.near else ""
+        print(f"{base_model} was never shown {one.word!r}; it passes over the word, or draws shapes of no meaning.{near}", file=sys.stderr)
 
 
 def do_bases(arguments: argparse.Namespace) -> int:

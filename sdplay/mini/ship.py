@@ -7,7 +7,12 @@ import shutil
 from pathlib import Path
 
 import torch
+import yaml
 from diffusers import StableDiffusionPipeline
+
+from sdplay import vocabulary
+from sdplay.mini import data
+from sdplay.mini.looks import invented, looks
 
 MAX_SHARD = "9MB"
 CARD = Path(__file__).with_name("card.md")
@@ -22,6 +27,7 @@ def ship(model: Path, target: Path) -> None:
     shutil.rmtree(target, ignore_errors=True)
     pipeline.save_pretrained(target, max_shard_size=MAX_SHARD)
     shutil.copyfile(CARD, target / "README.md")
+    write_vocabulary(target / vocabulary.FILE)
     for path in target.rglob("*.json"):
         _forget_where_it_was_made(path)
     for path in target.rglob("*"):
@@ -29,6 +35,21 @@ def ship(model: Path, target: Path) -> None:
     sizes = [path.stat().st_size for path in target.rglob("*") if path.is_file()]
     assert max(sizes) < 10_000_000, max(sizes)
     assert sum(sizes) < 40_000_000, sum(sizes)
+
+
+def write_vocabulary(path: Path) -> None:
+    """What the captions had in them, for `sdplay.vocabulary`."""
+    names = data.trained_names()
+    other_names = {other: data.words(name) for name in reversed(names) for other in data.synonyms().get(name, ()) if " " not in other}
+    groups = {
+        "subjects": [data.words(name) for name in names],
+        "styles": [*data.TRAINED_STYLES, *looks()],
+        "backgrounds": list(data.BACKGROUNDS),
+        "others": list(invented()),
+        "other_names": dict(sorted(other_names.items())),
+    }
+    head = "# Words that this base was shown in training; `others` are made-up styles. It was not shown the other names.\n"
+    path.write_text(head + yaml.safe_dump(groups, sort_keys=False, width=130, default_flow_style=None), encoding="utf-8")
 
 
 def _forget_where_it_was_made(path: Path) -> None:

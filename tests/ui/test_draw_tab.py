@@ -16,7 +16,17 @@ from sdplay.config import GenerateConfig
 from sdplay.engine import Engine
 from sdplay.errors import AdapterError, ConfigError
 from sdplay.ui.access import Access
-from sdplay.ui.tabs.draw import MOST_ADAPTERS, Drawings, counted_seeds, draw_asked, fill_from_file, kept_start, show_strengths
+from sdplay.ui.tabs.draw import (
+    MOST_ADAPTERS,
+    Drawings,
+    counted_seeds,
+    draw_asked,
+    fill_from_file,
+    kept_start,
+    show_strengths,
+    tell_before,
+    tell_vocabulary,
+)
 
 NAMES = ("negative_prompt", "steps", "guidance_scale", "scheduler")
 
@@ -116,3 +126,20 @@ def test_a_drawing_is_cancelled_while_it_waits_and_draws_nothing(engine: Engine,
 def test_on_a_public_server_no_adapter_of_a_mix_is_a_path() -> None:
     with pytest.raises(AdapterError, match="was not uploaded"):
         Access(local=False).columns(["base+/etc/secret.safetensors:0.5+RUN"])
+
+
+def test_words_that_the_base_was_never_shown_are_told_before(engine: Engine, tiny_base: Path) -> None:
+    assert "mini was never shown: paris, skech (sketch?)." in tell_before(engine, "a fox in paris, skech style", "mini", [], 4, "adapter")
+    assert not tell_before(engine, "a fox, sketch style", "mini", [], 4, "adapter")
+    assert not tell_before(engine, "a fox in paris", str(tiny_base), [], 4, "adapter"), "it does not say what it was shown"
+    assert "alarm clock" in tell_vocabulary(engine, "mini")
+    assert tell_vocabulary(engine, str(tiny_base)) == ""
+
+
+def test_a_setting_that_changes_nothing_says_so(engine: Engine) -> None:
+    told = "Guidance reference base changes nothing here."
+
+    assert told in tell_before(engine, "fox", "mini", [], 4, "base")
+    assert told in tell_before(engine, "fox", "mini", ["a.safetensors"], 1, "base")
+    assert not tell_before(engine, "fox", "mini", ["a.safetensors"], 4, "base")
+    assert not tell_before(engine, "fox", "mini", [], 4, "adapter")

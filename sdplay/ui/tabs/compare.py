@@ -26,6 +26,7 @@ from sdplay.ui.pulse import Pulse
 from sdplay.ui.tabs.events import live, quick, silent
 from sdplay.ui.tabs.prompts import lines_of, prompt_choices
 from sdplay.ui.views import compare as views
+from sdplay.ui.views.draw import strangers_line
 from sdplay.ui.views.run import short_name
 from sdplay.ui.views.text import message
 from sdplay.viewer import script
@@ -227,6 +228,7 @@ def count_cells(engine: Engine, names: Sequence[str], columns: str, *given: Any)
     sizes = {"column": len(config.columns), "prompt": len(config.prompts), "seed": len(config.seeds)}
     sizes |= {axes()[name].title.lower().removesuffix("s"): len(values) for name, values in config.axes.items()}
     told = views.effort_line(effort_of(config), config.num_cells, engine.grids.seconds_per_step(config.base_model), sizes)
+    told += strangers_line(config.base_model, engine.known_words.strangers(config.base_model, config.columns, config.prompts))
     return told, gr.update(interactive=True)
 
 

@@ -28,7 +28,7 @@ from sdplay.ui.files import find_file
 from sdplay.ui.forms import Control, Form, control, controls_of
 from sdplay.ui.html import html_block
 from sdplay.ui.tabs.compare import column_choices, parse_seeds
-from sdplay.ui.tabs.events import quick, silent
+from sdplay.ui.tabs.events import live, quick, silent
 from sdplay.ui.views import draw as views
 from sdplay.ui.views.text import message
 
@@ -72,11 +72,19 @@ class _Start:
     note: gr.HTML
 
 
+@dataclass(frozen=True)
+class _Said:
+    """What is said under the prompt: what the form asks for in vain, and all that the base was shown."""
+
+    before: gr.HTML
+    vocabulary: gr.HTML
+
+
 def create_draw_tab(engine: Engine, access: Access) -> DrawTab:
     """Everything under "Draw"."""
     with gr.Row(equal_height=False):
         with gr.Column(scale=6, min_width=300):
-            prompt, seeds, count, basic = _create_words()
+            prompt, said, seeds, count, basic = _create_words(engine, access)
             base, adapters, strengths, upload = _create_adapters(engine, access)
         with gr.Column(scale=5, min_width=300):
             start = _create_start()
@@ -97,18 +105,22 @@ def create_draw_tab(engine: Engine, access: Access) -> DrawTab:
     upload.upload(friendly(add_upload, engine), [upload, adapters], [adapters, upload], **quick())
     filled = [prompt, seeds, count, base, adapters, *strengths, start.strength, *form.inputs, start.note]
     names = tuple(form.controls)
+    said_of = [prompt, base, adapters, form.controls["guidance_scale"], form.controls["guidance_from"]]
+    gr.on([control.change for control in said_of], friendly(tell_before, engine), said_of, said.before, **live())
+    base.change(friendly(tell_vocabulary, engine), base, said.vocabulary, **silent())
     start.settings.upload(friendly(fill_from_file, names), start.settings, [*filled, start.settings], **quick())
     shown.select(friendly(fill_from_drawn, engine, names), None, filled, **quick())
     shown.edit(friendly(start_from_drawn, engine), None, start.editor, **quick())
     return DrawTab(adapters, base, prompt, seeds, count, form)
 
 
-def _create_words() -> tuple[gr.Textbox, gr.Textbox, gr.Number, dict[str, Control]]:
+def _create_words(engine: Engine, access: Access) -> tuple[gr.Textbox, _Said, gr.Textbox, gr.Number, dict[str, Control]]:
     fields = GenerateConfig.model_fields
     prompt = gr.Textbox(
         "", label="Prompt", lines=3, max_lines=10, elem_id="draw-prompt", placeholder="red apple", interactive=True,
         info="(word:1.2) makes a word count more, (word:0.8) less. Long prompts are read in parts; BREAK begins a new one.",
     )  # fmt: skip
+    said = _Said(html_block(elem_id="draw-before"), html_block(tell_vocabulary(engine, access.base_model), elem_id="draw-vocabulary"))
     negative = control("negative_prompt", fields["negative_prompt"], prefix="draw")
     with gr.Row(elem_classes="sd-fields"):
         seeds = gr.Textbox("1", label="Seeds", info="One or more: 1, 7.", elem_id="draw-seeds", interactive=True)
@@ -118,7 +130,7 @@ def _create_words() -> tuple[gr.Textbox, gr.Textbox, gr.Number, dict[str, Contro
         )  # fmt: skip
         steps = control("steps", fields["steps"], prefix="draw")
     guidance = control("guidance_scale", fields["guidance_scale"], prefix="draw")
-    return prompt, seeds, count, {"negative_prompt": negative, "steps": steps, "guidance_scale": guidance}
+    return prompt, said, seeds, count, {"negative_prompt": negative, "steps": steps, "guidance_scale": guidance}
 
 
 def _create_adapters(engine: Engine, access: Access) -> tuple[gr.Dropdown, gr.Dropdown, list[gr.Number], gr.File]:
@@ -150,6 +162,19 @@ def _create_start() -> _Start:
     strength = control("strength", DrawConfig.model_fields["strength"], prefix="draw")
     settings = gr.File(label="Use the settings of a picture (PNG)", file_types=[".png"], elem_id="draw-settings", height=140)
     return _Start(editor, strength, settings, html_block(elem_id="draw-note"))
+
+
+def tell_before(engine: Engine, prompt: str, base_model: str, adapters: Sequence[str], guidance: float | None, guided_from: str) -> str:
+    """What of the form will change nothing: words that the base was never shown, and a setting that needs an adapter."""
+    said = views.strangers_line(base_model, engine.known_words.strangers(base_model, adapters or [], [prompt]))
+    if guided_from == "base" and (not adapters or (guidance or 0) <= 1):
+        said += message("note", "Guidance reference base changes nothing here.", "It needs an adapter, and guidance above 1.")
+    return said
+
+
+def tell_vocabulary(engine: Engine, base_model: str) -> str:
+    """All that a base was shown, where it says so."""
+    return views.vocabulary_list(base_model, engine.known_words.vocabulary(base_model))
 
 
 class Drawings:
