@@ -21,8 +21,6 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from sdplay.diagnosis import run_report
 from sdplay.errors import RunError
 from sdplay.events import RunState, Status
-from sdplay.longer import checked_total, lengthened, what_happens
-from sdplay.methods import parse_train_config
 from sdplay.runs import RUN_ID, Run, is_held, open_run
 from sdplay.workspace import Workspace, write_json
 
@@ -141,6 +139,9 @@ class History:
 
     def continuation(self, run_id: str, more_steps: int) -> str:
         """What `engine.continue_run` would do to the learning rate, in a sentence. Raises SdplayError."""
+        from sdplay.longer import checked_total, lengthened, what_happens
+        from sdplay.methods import parse_train_config
+
         run = self._run(run_id)
         steps = self._state(run).steps
         return what_happens(lengthened(parse_train_config(run.settings), steps), steps, checked_total(steps, more_steps))

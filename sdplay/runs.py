@@ -23,17 +23,19 @@ from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from threading import Lock
-from typing import BinaryIO, Literal
+from typing import TYPE_CHECKING, BinaryIO, Literal
 
 import yaml
 from filelock import FileLock, Timeout
 
 from sdplay import __version__
-from sdplay.config import TrainConfig
 from sdplay.errors import RunError
 from sdplay.events import Event, Fold, RunState, StopRequested, read_event
 from sdplay.workspace import slug, write_atomically
 from sdplay.yaml_text import parse_yaml
+
+if TYPE_CHECKING:
+    from sdplay.config import TrainConfig
 
 Request = Literal["sample", "save"]
 RUN_ID = re.compile(r"[0-9]{8}-[0-9]{6}-[a-z0-9-]{1,60}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import signal
@@ -13,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from sdplay.cli import main
+from sdplay.cli import build_parser, main
 from tests.data.test_data_health import scene
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -64,6 +65,15 @@ def test_the_main_job_by_hand(tiny_base: Path, pictures: Path, tmp_path: Path, c
 
     assert main(["export", "balls@2", "-o", str(tmp_path / "half.safetensors")]) == 0
     assert (tmp_path / "half.safetensors").stat().st_size > 1000
+
+
+def test_words_that_the_base_was_never_shown_are_told_beside_the_picture(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["generate", "--prompt", "fox, skech style", "--steps", "1", "-o", str(tmp_path)]) == 0
+
+    told = capsys.readouterr()
+    assert told.out.split() == [str(tmp_path / "fox-skech-style-s1.png")]
+    assert "mini was never shown 'skech'" in told.err
+    assert "Did you mean 'sketch'?" in told.err
 
 
 def test_check_reports_without_keeping_anything(pictures: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -179,7 +189,21 @@ def test_stop_from_another_process_keeps_what_was_learned(tiny_base: Path, pictu
     assert list((tmp_path / "home" / "runs" / run_id / "out").glob("*.safetensors"))
 
 
-def test_listing_runs_does_not_load_torch() -> None:
-    code = "import sys; from sdplay.cli import main; main(['runs']); sys.exit('torch' in sys.modules)"
+def test_listing_runs_loads_neither_torch_nor_what_else_takes_long() -> None:
+    code = "import sys; from sdplay.cli import main; main(['runs']); print(*sys.modules)"
 
-    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, env={**os.environ}, check=False).returncode == 0
+    loaded = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env={**os.environ}, check=True, capture_output=True, text=True).stdout
+
+    assert "sdplay.history" in loaded.split()
+    assert not {"torch", "numpy", "sdplay.engine", "sdplay.config", "sdplay.exports"} & set(loaded.split())
+
+
+@pytest.mark.parametrize("command", ["generate", "compare", "animate", "bundle", "plan"])
+def test_a_command_knows_all_its_options(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    def told(parser: argparse.ArgumentParser) -> str:
+        with pytest.raises(SystemExit):
+            parser.parse_args([command, "--help"])
+        return capsys.readouterr().out
+
+    assert told(build_parser(command)) == told(build_parser())
+    assert len(told(build_parser())) > 300

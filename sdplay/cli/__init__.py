@@ -22,7 +22,8 @@ __all__ = ("EXIT_FAILED", "EXIT_STOPPED", "build_parser", "main")
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command. Returns 0, or 1 with a sentence on stderr."""
-    arguments = build_parser().parse_args(argv)
+    given = sys.argv[1:] if argv is None else argv
+    arguments = build_parser(next((text for text in given if not text.startswith("-")), "")).parse_args(given)
     quiet_environment()
     logging.getLogger("sdplay").addHandler(logging.NullHandler())
     if threading.current_thread() is threading.main_thread():

@@ -14,10 +14,7 @@ from typing import TYPE_CHECKING
 
 import yaml
 
-from sdplay.cli.drawing import animate_values, drawing_values, generate_values
-from sdplay.cli.values import axis_text, composed, train_values
 from sdplay.errors import ConfigError, SdplayError
-from sdplay.presets import AUTO
 from sdplay.progress import watch_comparison, watch_run
 from sdplay.ui.views.text import megabytes
 from sdplay.workspace import open_workspace
@@ -32,6 +29,7 @@ DEMO_SAMPLE, DEMO_PRESET, DEMO_PROMPTS = "fxemoji-style", "style", 6
 
 def do_demo(arguments: argparse.Namespace) -> int:
     """Sample data set -> LoRA -> grid of base, half-way and result."""
+    from sdplay.cli.values import composed
     from sdplay.prompt_sets import PromptSet
     from sdplay.templates import Values, expand_one
 
@@ -90,6 +88,9 @@ def do_train(arguments: argparse.Namespace) -> int:
 
 def _asked_for(arguments: argparse.Namespace) -> tuple[Engine, dict[str, object]]:
     """The settings of a training, its pictures imported."""
+    from sdplay.cli.values import train_values
+    from sdplay.presets import AUTO
+
     if bool(arguments.images) == bool(arguments.dataset) and (arguments.images or not arguments.like):
         raise ConfigError("Say what to learn from.", "Give --images PATH, --dataset ID or --like RUN.")
     engine = _engine()
@@ -113,6 +114,7 @@ def do_plan(arguments: argparse.Namespace) -> int:
     """Print the plan, and whether it fits where the GPU's memory is known."""
     from dataclasses import asdict
 
+    from sdplay.cli.values import train_values
     from sdplay.device import best_device, free_bytes
 
     engine = _engine()
@@ -183,7 +185,10 @@ def do_stop(arguments: argparse.Namespace) -> int:
 
 def do_runs(arguments: argparse.Namespace) -> int:
     """One line per run."""
-    listed = _engine().history.rows()
+    from sdplay.history import History
+    from sdplay.runs import Run
+
+    listed = History(open_workspace(), Run.state).rows()
     rows = [{"id": row.id, "status": row.status, "step": row.step, "steps": row.steps, "loss": row.loss} for row in listed]
     if arguments.json:
         _print_json(rows)
@@ -218,9 +223,11 @@ def do_show(arguments: argparse.Namespace) -> int:
 
 def do_generate(arguments: argparse.Namespace) -> int:
     """Draw, print the files."""
+    from sdplay.cli.drawing import generate_values
+
     engine = _engine()
-    _tell_strangers(engine, arguments.base, [arguments.adapter], [arguments.prompt])
     drawn = engine.draw_pictures(generate_values(arguments), folder=arguments.out)
+    _tell_strangers(engine, arguments.base, [arguments.adapter], [arguments.prompt])
     if arguments.json:
         _print_json([{"file": str(picture.path), "prompt": picture.prompt, "seed": picture.seed} for picture in drawn])
     else:
@@ -231,6 +238,8 @@ def do_generate(arguments: argparse.Namespace) -> int:
 
 def do_animate(arguments: argparse.Namespace) -> int:
     """Draw the frames, print the files."""
+    from sdplay.cli.drawing import animate_values
+
     engine = _engine()
     print(*engine.animate(animate_values(arguments), arguments.out), sep="\n")
     engine.close()
@@ -240,6 +249,8 @@ def do_animate(arguments: argparse.Namespace) -> int:
 def do_compare(arguments: argparse.Namespace) -> int:
     """Draw a grid, print its folder."""
     from sdplay.axes import parse_axes, parse_numbers
+    from sdplay.cli.drawing import drawing_values
+    from sdplay.cli.values import axis_text
     from sdplay.prompt_sets import prompts_from
 
     engine = _engine()
@@ -251,8 +262,8 @@ def do_compare(arguments: argparse.Namespace) -> int:
         "drawing": drawing_values(arguments),
         "axes": parse_axes(dict(axis_text(text) for text in arguments.axis)),
     }
-    _tell_strangers(engine, arguments.base, values["columns"], values["prompts"])
     comparison_id = engine.compare(values)
+    _tell_strangers(engine, arguments.base, values["columns"], values["prompts"])
     folder = _finished_comparison(engine, comparison_id, arguments.out, quiet=arguments.json)
     if arguments.json:
         _print_json({"id": comparison_id, "folder": str(folder)})

@@ -7,7 +7,6 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sdplay.config import parse_assignment
 from sdplay.errors import ConfigError, SdplayError
 
 if TYPE_CHECKING:
@@ -58,6 +57,7 @@ def do_experiment(arguments: argparse.Namespace) -> int:
 
 
 def _start(engine: Engine, arguments: argparse.Namespace, plan: Plan) -> Experiment:
+    from sdplay.config import parse_assignment
     from sdplay.experiments import Material
 
     token, class_word, prompts, dataset_id = arguments.token, arguments.class_word, arguments.prompts, arguments.dataset

@@ -10,12 +10,11 @@ from pathlib import Path
 from sdplay import __version__
 from sdplay.cli import commands as run
 from sdplay.cli import experiment
-from sdplay.cli.drawing import add_animate, add_drawing, add_generate
 from sdplay.cli.run_commands import Add, add_run_commands
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """Every command and option."""
+def build_parser(wanted: str = "") -> argparse.ArgumentParser:
+    """Every command and option. wanted: the one command that will be run; of others whose options take long to tell it has the names."""
     parser = argparse.ArgumentParser(prog="sdplay", description="Teach Stable Diffusion a subject or a style, and see what it learned.")
     parser.add_argument("--version", action="version", version=f"sdplay {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
@@ -41,8 +40,8 @@ def build_parser() -> argparse.ArgumentParser:
     command("stop", run.do_stop, "stop a run; what it has learned is kept").add_argument("run")
     command("runs", run.do_runs, "list all runs", json_too=True)
     command("show", run.do_show, "everything about a run", json_too=True).add_argument("run")
-    add_run_commands(command)
-    _add_drawing_commands(command)
+    add_run_commands(command, wanted)
+    _add_drawing_commands(command, wanted)
     experiment.add_arguments(
         command("experiment", experiment.do_experiment, "trainings that differ in one thing, and their comparison", json_too=True)
     )
@@ -103,10 +102,18 @@ def _add_settings(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--base", help="mini, a Hub id, a folder or a .safetensors checkpoint (default: mini); see `sdplay bases`")
 
 
-def _add_drawing_commands(command: Add) -> None:
-    add_generate(command("generate", run.do_generate, "draw pictures", json_too=True))
-    add_animate(command("animate", run.do_animate, "draw frames from picture to picture, or with a motion adapter, as GIF or MP4"))
-    _add_compare(command("compare", run.do_compare, "draw a grid: columns x prompts x seeds", json_too=True))
+def _add_drawing_commands(command: Add, wanted: str) -> None:
+    generate = command("generate", run.do_generate, "draw pictures", json_too=True)
+    animate = command("animate", run.do_animate, "draw frames from picture to picture, or with a motion adapter, as GIF or MP4")
+    compare = command("compare", run.do_compare, "draw a grid: columns x prompts x seeds", json_too=True)
+    if wanted not in ("", "generate", "animate", "compare"):
+        return
+    from sdplay.cli.drawing import add_animate, add_drawing, add_generate
+
+    add_generate(generate)
+    add_animate(animate)
+    _add_compare(compare)
+    add_drawing(compare)
 
 
 def _add_compare(parser: argparse.ArgumentParser) -> None:
@@ -116,4 +123,3 @@ def _add_compare(parser: argparse.ArgumentParser) -> None:
     what = "what else changes: strength=0.2..1:0.2, checkpoint=50,100, style=-|ink"
     parser.add_argument("--axis", action="append", default=[], metavar="NAME=VALUES", help=what)
     parser.add_argument("-o", "--out", type=Path, help="copy the comparison into this folder")
-    add_drawing(parser)

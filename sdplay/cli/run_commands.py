@@ -9,19 +9,20 @@ import shutil
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from sdplay.choice import choose
-from sdplay.engine import Engine
 from sdplay.errors import ConfigError
-from sdplay.exports import FORMATS
 from sdplay.ui.views.text import age, megabytes
 from sdplay.workspace import open_workspace
+
+if TYPE_CHECKING:
+    from sdplay.engine import Engine
 
 Add = Callable[..., argparse.ArgumentParser]
 
 
-def add_run_commands(command: Add) -> None:
-    """Add every command of this file. `command` makes a parser from a name, a function and a help text."""
+def add_run_commands(command: Add, wanted: str = "") -> None:
+    """Add every command of this file. `command` makes a parser from a name, a function and a help text; `wanted`: see `build_parser`."""
     for name, what, text in (
         ("sample-now", "sample", "draw the sample prompts of a run that trains, after its next step"),
         ("save-now", "save", "write a checkpoint of a run that trains, after its next step"),
@@ -48,10 +49,14 @@ def add_run_commands(command: Add) -> None:
     library = command("adapters", do_adapters, "list the adapters at hand; add a file, or fetch one from the Hub", json_too=True)
     library.add_argument("--add", type=Path, metavar="FILE")
     library.add_argument("--fetch", metavar="OWNER/NAME")
-    _add_bundle(command("bundle", do_bundle, "a run's files with a model card and samples, or in another format; push them to the Hub"))
+    bundle = command("bundle", do_bundle, "a run's files with a model card and samples, or in another format; push them to the Hub")
+    if wanted in ("", "bundle"):
+        _add_bundle(bundle)
 
 
 def _add_bundle(parser: argparse.ArgumentParser) -> None:
+    from sdplay.exports import FORMATS
+
     parser.add_argument("run", help="RUN or FILE; to be merged also RUN:0.8+FILE:0.5")
     parser.add_argument("-o", "--out", type=Path, help="file to write")
     parser.add_argument("--format", choices=tuple(FORMATS), default="bundle")
@@ -76,6 +81,8 @@ def do_report(arguments: argparse.Namespace) -> int:
 
 def do_best(arguments: argparse.Namespace) -> int:
     """Print the column to take, and why."""
+    from sdplay.choice import choose
+
     engine = _engine()
     run = engine.run(arguments.run)
     choice = choose(engine.state(run))
@@ -186,6 +193,8 @@ def do_bundle(arguments: argparse.Namespace) -> int:
 
 
 def _engine() -> Engine:
+    from sdplay.engine import Engine
+
     return Engine(open_workspace())
 
 
