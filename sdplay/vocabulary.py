@@ -29,7 +29,7 @@ FILE = "vocabulary.yaml"
 LITTLE = frozenset({"a", "an", "and", "at", "break", "by", "for", "from", "in", "is", "it", "its", "of", "on", "or", "the", "to", "with"})
 """Nobody expects to see these."""
 ALIKE = 0.75
-"""From which share of common letters, as difflib counts it, a word is proposed for another."""
+"""From which share of common letters, as difflib counts it, a word is proposed for another; both begin with the same letter."""
 _WORD = re.compile(r"[^\W\d_]+(?:'[^\W\d_]+)*")
 _HOLE = re.compile(r"__[\w/*-]+__|<[^>]*>")
 """Wildcards, and signs of other programs."""
@@ -112,7 +112,8 @@ def words_in(texts: Iterable[str]) -> frozenset[str]:
 
 
 def _nearest(word: str, known: frozenset[str]) -> str:
-    return next(iter(difflib.get_close_matches(word, sorted(known), 1, ALIKE)), "")
+    candidates = sorted(other for other in known if other[0] == word[0])
+    return next(iter(difflib.get_close_matches(word, candidates, 1, ALIKE)), "")
 
 
 @functools.lru_cache(maxsize=8)
