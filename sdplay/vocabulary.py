@@ -45,15 +45,13 @@ class Vocabulary(BaseModel):
     """What stands before "style"."""
     backgrounds: tuple[str, ...]
     """What stands before "background"."""
-    others: tuple[str, ...] = ()
-    """Further words that mean something."""
     other_names: dict[str, str] = {}
     """Words that it was not shown, and the subjects that people mean by them."""
 
     @functools.cached_property
     def words(self) -> frozenset[str]:
         """All of them, one by one."""
-        return words_in((*self.subjects, *self.styles, *self.backgrounds, *self.others)) | {"style", "background"}
+        return words_in((*self.subjects, *self.styles, *self.backgrounds)) | {"style", "background"}
 
 
 @dataclass(frozen=True)

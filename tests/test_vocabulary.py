@@ -8,7 +8,7 @@ import pytest
 
 from sdplay.engine import Engine
 from sdplay.mini import data
-from sdplay.mini.looks import invented, looks
+from sdplay.mini.looks import looks
 from sdplay.mini.ship import write_vocabulary
 from sdplay.vocabulary import FILE, KnownWords, Stranger, words_in
 from sdplay.workspace import PRESETS
@@ -21,7 +21,7 @@ def told(engine: Engine, prompt: str, *, columns: tuple[str, ...] = ("base",), b
 
 def test_the_embedded_base_knows_the_words_of_its_captions(engine: Engine) -> None:
     for name in data.trained_names():
-        for style in (*data.TRAINED_STYLES, *looks(), *invented()):
+        for style in (*data.TRAINED_STYLES, *looks()):
             assert not told(engine, data.caption(name, style, "blue"))
 
 

@@ -12,8 +12,7 @@ from torch import Tensor
 from transformers import CLIPTokenizer
 
 from sdplay.mini import data
-from sdplay.mini.looks import invented, looks
-from sdplay.mini.machine import this_machine
+from sdplay.mini.looks import looks
 from sdplay.mini.recipe import Recipe
 from sdplay.mini.text import MAX_TOKENS
 from sdplay.mini.vae import to_tensor
@@ -85,21 +84,20 @@ def build_cache(recipe: Recipe, vae: AutoencoderKL) -> Cache:
 
 
 def _add_looks(recipe: Recipe, vae: AutoencoderKL, cache: Cache, rng: np.random.Generator) -> list[Tensor]:
-    """Icons of the best known style in every look, but for held out pairs: `recipe.look_views` compositions, one in invented looks."""
+    """`recipe.look_views` compositions of every icon of the best known style in every look, where that pair is not held out."""
     if not recipe.look_share:
         return []
     style, left_out, favourites = data.TRAINED_STYLES[0], held_out_pairs(), data.favourite_names()
     names = [name for name in data.trained_names_in(recipe.icons, style) if (name, style) not in left_out]
-    icons, latents = data.draw_icons(recipe.icons, style, names), []
+    icons, every, latents = data.draw_icons(recipe.icons, style, names), looks(), []
     liked = [recipe.favour if icon.name in favourites else 1.0 for icon in icons]
-    every = [(*entry, recipe.look_views) for entry in looks().items()] + [(*entry, 1) for entry in invented().items()]
-    each = sum(cache.chances) * recipe.look_share / (1 - recipe.look_share) / (len(every) * sum(liked))
-    for word, look, views in every:
+    each = sum(cache.chances) * recipe.look_share / (1 - recipe.look_share) / (len(every) * sum(liked) * recipe.look_views)
+    for word, look in every.items():
         for icon, weight in zip(icons, liked, strict=True):
-            chosen = _backgrounds(views, rng) if views > 1 else [str(rng.choice(list(data.BACKGROUNDS)))]
+            chosen = _backgrounds(recipe.look_views, rng)
             changed = data.Icon(icon.name, word, look(icon.rgba))
             latents.append(_encoded(vae, [data.compose(changed, colour, size_px=recipe.size_px, rng=rng) for colour in chosen]))
-            cache.add_views(changed, chosen, weight * each / views)
+            cache.add_views(changed, chosen, weight * each)
     return latents
 
 
@@ -123,8 +121,7 @@ def _backgrounds(count: int, rng: np.random.Generator) -> list[str]:
 
 def _encoded(vae: AutoencoderKL, pictures: list[Image.Image]) -> Tensor:
     pixels = to_tensor(np.stack([np.asarray(picture) for picture in pictures]))
-    with this_machine().autocast():
-        return vae.encode(pixels).latent_dist.mean.float() * vae.config.scaling_factor
+    return vae.encode(pixels).latent_dist.mean * vae.config.scaling_factor
 
 
 class Captions:
@@ -139,7 +136,7 @@ class Captions:
         self.tokenizer = tokenizer
         self.dropout, self.synonyms, self.strangers = dropout, synonyms, strangers
         self.pieces = [piece for piece in tokenizer.get_vocab() if piece.isascii() and piece.removesuffix("</w>").isalnum()]
-        self.looks = frozenset({**looks(), **invented()})
+        self.looks = frozenset(looks())
         self.meant = {*data.BACKGROUNDS, "background", "style", *data.TRAINED_STYLES, *self.looks}
         self.meant |= {word for name in data.trained_names() for word in data.words(name).split()}
         self.memory: dict[str, Tensor] = {}

@@ -51,8 +51,8 @@ class Recipe:
     stranger_share: float = 0.0
     """How often a caption has a word that means nothing: half of the times in place of the style."""
     look_share: float = 0.0
-    """How often a picture in one of `looks.looks()` or `looks.invented()` is drawn."""
-    look_views: int = 2
+    """How often a picture in one of `looks.looks()` is drawn."""
+    look_views: int = 3
     """Compositions cached per (subject, look)."""
     favour: float = 2.5
     """How much more often the starred subjects are drawn: few hours on a CPU teach few things well."""
@@ -89,7 +89,7 @@ def stages(icons: Path, unet_steps: int = UNET_STEPS) -> Stages:
             polish_noise=0.2,
             unet_steps=unet_steps,
             stranger_share=0.4,
-            look_share=0.5,
+            look_share=0.45,
         ),
     )
 

@@ -12,7 +12,7 @@ from diffusers import StableDiffusionPipeline
 
 from sdplay import vocabulary
 from sdplay.mini import data
-from sdplay.mini.looks import invented, looks
+from sdplay.mini.looks import looks
 
 MAX_SHARD = "9MB"
 CARD = Path(__file__).with_name("card.md")
@@ -45,10 +45,9 @@ def write_vocabulary(path: Path) -> None:
         "subjects": [data.words(name) for name in names],
         "styles": [*data.TRAINED_STYLES, *looks()],
         "backgrounds": list(data.BACKGROUNDS),
-        "others": list(invented()),
         "other_names": dict(sorted(other_names.items())),
     }
-    head = "# Words that this base was shown in training; `others` are made-up styles. It was not shown the other names.\n"
+    head = "# Words that this base was shown in training. It was not shown the other names, which people write.\n"
     path.write_text(head + yaml.safe_dump(groups, sort_keys=False, width=130, default_flow_style=None), encoding="utf-8")
 
 
