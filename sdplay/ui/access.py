@@ -47,6 +47,13 @@ class Access:
             raise ModelError(f"There is no base model {base_model[:80]!r}.", "Give `mini` or a Hub id such as owner/name.")
         return base_model
 
+    def may_name(self, base_model: str) -> bool:
+        """Whether `base` takes it: of other folders on a public server nothing is told, not even whether they are there."""
+        try:
+            return bool(self.base(base_model))
+        except ModelError:
+            return False
+
 
 def _is_upload(source: str) -> bool:
     return Path(source).resolve().is_relative_to(Path(get_upload_folder()).resolve())

@@ -13,6 +13,7 @@ from sdplay import png_settings
 from sdplay.axes import axes
 from sdplay.engine import Engine
 from sdplay.errors import ConfigError
+from sdplay.ui.access import Access
 from sdplay.ui.tabs.compare import add_column, asked_values, columns_of, count_cells, fill_form, parse_seeds, take_file
 
 NAMES = ("steps", "guidance_scale", "negative_prompt")
@@ -33,7 +34,7 @@ def test_the_form_becomes_a_comparison() -> None:
 
 
 def test_how_many_pictures_there_will_be_is_said_while_one_types(engine: Engine) -> None:
-    told, button = count_cells(engine, NAMES, '["my-run"]', *FORM, *axis_texts(steps="5, 10"))
+    told, button = count_cells(engine, Access(), NAMES, '["my-run"]', *FORM, *axis_texts(steps="5, 10"))
 
     assert "24 pictures" in told
     assert button["interactive"]
@@ -41,14 +42,14 @@ def test_how_many_pictures_there_will_be_is_said_while_one_types(engine: Engine)
 
 @pytest.mark.parametrize(("axis", "says"), [("strength", "not a number"), ("checkpoint", "not a number"), ("steps", "not a number")])
 def test_an_axis_that_cannot_be_read_is_a_sentence_and_nothing_is_drawn(engine: Engine, axis: str, says: str) -> None:
-    told, button = count_cells(engine, NAMES, "[]", *FORM, *axis_texts(**{axis: "1, x"}))
+    told, button = count_cells(engine, Access(), NAMES, "[]", *FORM, *axis_texts(**{axis: "1, x"}))
 
     assert says in told
     assert not button["interactive"]
 
 
 def test_too_many_pictures_are_counted_and_refused(engine: Engine) -> None:
-    told, button = count_cells(engine, NAMES, "[]", *FORM, *axis_texts(steps="1..64", guidance_scale="1..8:0.2"))
+    told, button = count_cells(engine, Access(), NAMES, "[]", *FORM, *axis_texts(steps="1..64", guidance_scale="1..8:0.2"))
 
     assert "13824 pictures; 400 are the most" in told  # 1 x 2 x 3 x 64 x 36
     assert not button["interactive"]

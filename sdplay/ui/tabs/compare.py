@@ -110,7 +110,7 @@ def create_compare_tab(engine: Engine, access: Access, words: Sequence[Control],
     filled = [*tab.asked, brought]
     brought.upload(friendly(take_file, engine, tuple(form.controls)), [brought, columns], filled, **quick())
     changes = [columns.edit, *(control.change for control in tab.asked), pulse.news("compare")]  # pictures that were drawn tell the pace
-    gr.on(changes, friendly(count_cells, engine, tuple(form.controls)), tab.asked, [count, draw], **live())
+    gr.on(changes, friendly(count_cells, engine, access, tuple(form.controls)), tab.asked, [count, draw], **live())
     return tab
 
 
@@ -216,7 +216,7 @@ def parse_seeds(text: str) -> list[int]:
     return [int(number) for number in parse_numbers(text, "Seeds", whole=True)]
 
 
-def count_cells(engine: Engine, names: Sequence[str], columns: str, *given: Any) -> tuple[str, Any]:  # noqa: ANN401  as above
+def count_cells(engine: Engine, access: Access, names: Sequence[str], columns: str, *given: Any) -> tuple[str, Any]:  # noqa: ANN401  as above
     """How many pictures Draw would make and how long it takes, or why it cannot."""
     try:
         values = asked_values(names, columns, *given)
@@ -228,7 +228,8 @@ def count_cells(engine: Engine, names: Sequence[str], columns: str, *given: Any)
     sizes = {"column": len(config.columns), "prompt": len(config.prompts), "seed": len(config.seeds)}
     sizes |= {axes()[name].title.lower().removesuffix("s"): len(values) for name, values in config.axes.items()}
     told = views.effort_line(effort_of(config), config.num_cells, engine.grids.seconds_per_step(config.base_model), sizes)
-    told += strangers_line(config.base_model, engine.known_words.strangers(config.base_model, config.columns, config.prompts))
+    if access.may_name(config.base_model):
+        told += strangers_line(config.base_model, engine.known_words.strangers(config.base_model, config.columns, config.prompts))
     return told, gr.update(interactive=True)
 
 

@@ -106,8 +106,8 @@ def create_draw_tab(engine: Engine, access: Access) -> DrawTab:
     filled = [prompt, seeds, count, base, adapters, *strengths, start.strength, *form.inputs, start.note]
     names = tuple(form.controls)
     said_of = [prompt, base, adapters, form.controls["guidance_scale"], form.controls["guidance_from"]]
-    gr.on([control.change for control in said_of], friendly(tell_before, engine), said_of, said.before, **live())
-    base.change(friendly(tell_vocabulary, engine), base, said.vocabulary, **silent())
+    gr.on([control.change for control in said_of], friendly(tell_before, engine, access), said_of, said.before, **live())
+    base.change(friendly(tell_vocabulary, engine, access), base, said.vocabulary, **silent())
     start.settings.upload(friendly(fill_from_file, names), start.settings, [*filled, start.settings], **quick())
     shown.select(friendly(fill_from_drawn, engine, names), None, filled, **quick())
     shown.edit(friendly(start_from_drawn, engine), None, start.editor, **quick())
@@ -120,7 +120,8 @@ def _create_words(engine: Engine, access: Access) -> tuple[gr.Textbox, _Said, gr
         "", label="Prompt", lines=3, max_lines=10, elem_id="draw-prompt", placeholder="red apple", interactive=True,
         info="(word:1.2) makes a word count more, (word:0.8) less. Long prompts are read in parts; BREAK begins a new one.",
     )  # fmt: skip
-    said = _Said(html_block(elem_id="draw-before"), html_block(tell_vocabulary(engine, access.base_model), elem_id="draw-vocabulary"))
+    known = tell_vocabulary(engine, access, access.base_model)
+    said = _Said(html_block(elem_id="draw-before"), html_block(known, elem_id="draw-vocabulary"))
     negative = control("negative_prompt", fields["negative_prompt"], prefix="draw")
     with gr.Row(elem_classes="sd-fields"):
         seeds = gr.Textbox("1", label="Seeds", info="One or more: 1, 7.", elem_id="draw-seeds", interactive=True)
@@ -164,17 +165,22 @@ def _create_start() -> _Start:
     return _Start(editor, strength, settings, html_block(elem_id="draw-note"))
 
 
-def tell_before(engine: Engine, prompt: str, base_model: str, adapters: Sequence[str], guidance: float | None, guided_from: str) -> str:
-    """What of the form will change nothing: words that the base was never shown, and a setting that needs an adapter."""
-    said = views.strangers_line(base_model, engine.known_words.strangers(base_model, adapters or [], [prompt]))
+def tell_before(engine: Engine, access: Access, prompt: str, base_model: str, *more: Any) -> str:  # noqa: ANN401  whatever the controls hold
+    """What of the form will change nothing: words that the base was never shown, and a setting that needs an adapter.
+
+    more: the adapters, guidance, and what it goes away from.
+    """
+    adapters, guidance, guided_from = more
+    strangers = engine.known_words.strangers(base_model, adapters or [], [prompt]) if access.may_name(base_model) else []
+    said = views.strangers_line(base_model, strangers)
     if guided_from == "base" and (not adapters or (guidance or 0) <= 1):
         said += message("note", "Guidance reference base changes nothing here.", "It needs an adapter, and guidance above 1.")
     return said
 
 
-def tell_vocabulary(engine: Engine, base_model: str) -> str:
+def tell_vocabulary(engine: Engine, access: Access, base_model: str) -> str:
     """All that a base was shown, where it says so."""
-    return views.vocabulary_list(base_model, engine.known_words.vocabulary(base_model))
+    return views.vocabulary_list(base_model, engine.known_words.vocabulary(base_model) if access.may_name(base_model) else None)
 
 
 class Drawings:
