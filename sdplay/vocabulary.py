@@ -71,8 +71,11 @@ class KnownWords:
 
     def vocabulary(self, base_model: str) -> Vocabulary | None:
         """What a base was shown; None where its folder does not say, or is not on this disk."""
-        folder = PRESETS / MINI if base_model == MINI else Path(base_model).expanduser()
-        return _read(folder / FILE) if (folder / FILE).is_file() else None
+        try:
+            path = (PRESETS / MINI if base_model == MINI else Path(base_model).expanduser()) / FILE
+            return _read(path) if path.is_file() else None
+        except (OSError, RuntimeError):  # a text that can be no path
+            return None
 
     def strangers(self, base_model: str, columns: Sequence[str], prompts: Iterable[str]) -> list[Stranger]:
         """The prompts' words that neither the base nor what is on it was shown, each once; none where that is not known.

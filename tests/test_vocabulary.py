@@ -49,7 +49,8 @@ def test_what_a_run_was_shown_is_known_and_what_a_file_knows_nobody_says(engine:
 
 def test_bases_that_do_not_say_are_not_spoken_of(engine: Engine, tiny_base: Path, tmp_path: Path) -> None:
     assert engine.known_words.vocabulary(str(tiny_base)) is None
-    assert engine.known_words.vocabulary("owner/name") is None
+    for no_folder in ("owner/name", "~nobody-here", "x" * 5000, "a\0b"):
+        assert engine.known_words.vocabulary(no_folder) is None
     assert not told(engine, "paris", base=str(tiny_base))
     (tmp_path / FILE).write_text("words: of another program")
     assert engine.known_words.vocabulary(str(tmp_path)) is None

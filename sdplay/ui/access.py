@@ -50,7 +50,7 @@ class Access:
     def may_name(self, base_model: str) -> bool:
         """Whether `base` takes it: of other folders on a public server nothing is told, not even whether they are there."""
         try:
-            return bool(self.base(base_model))
+            return bool(base_model and self.base(base_model))
         except ModelError:
             return False
 

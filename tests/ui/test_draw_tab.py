@@ -153,5 +153,6 @@ def test_on_a_public_server_nothing_is_told_of_a_folder(engine: Engine) -> None:
 
     assert "alarm clock" in tell_vocabulary(engine, Access(), folder)
     assert tell_vocabulary(engine, public, folder) == ""
+    assert tell_vocabulary(engine, public, None) == "", "the box of the base is empty"
     assert "paris" in tell_before(engine, Access(), "paris", folder, [], 4, "adapter")
     assert tell_before(engine, public, "paris", folder, [], 4, "adapter") == ""

@@ -26,7 +26,7 @@ from sdplay.ui.pulse import Pulse
 from sdplay.ui.tabs.events import live, quick, silent
 from sdplay.ui.tabs.prompts import lines_of, prompt_choices
 from sdplay.ui.views import compare as views
-from sdplay.ui.views.draw import strangers_line
+from sdplay.ui.views.prompt import strangers_line
 from sdplay.ui.views.run import short_name
 from sdplay.ui.views.text import message
 from sdplay.viewer import script

@@ -30,6 +30,7 @@ from sdplay.ui.html import html_block
 from sdplay.ui.tabs.compare import column_choices, parse_seeds
 from sdplay.ui.tabs.events import live, quick, silent
 from sdplay.ui.views import draw as views
+from sdplay.ui.views.prompt import strangers_line, vocabulary_list
 from sdplay.ui.views.text import message
 
 LOG = logging.getLogger("sdplay")
@@ -172,7 +173,7 @@ def tell_before(engine: Engine, access: Access, prompt: str, base_model: str, *m
     """
     adapters, guidance, guided_from = more
     strangers = engine.known_words.strangers(base_model, adapters or [], [prompt]) if access.may_name(base_model) else []
-    said = views.strangers_line(base_model, strangers)
+    said = strangers_line(base_model, strangers)
     if guided_from == "base" and (not adapters or (guidance or 0) <= 1):
         said += message("note", "Guidance reference base changes nothing here.", "It needs an adapter, and guidance above 1.")
     return said
@@ -180,7 +181,7 @@ def tell_before(engine: Engine, access: Access, prompt: str, base_model: str, *m
 
 def tell_vocabulary(engine: Engine, access: Access, base_model: str) -> str:
     """All that a base was shown, where it says so."""
-    return views.vocabulary_list(base_model, engine.known_words.vocabulary(base_model) if access.may_name(base_model) else None)
+    return vocabulary_list(base_model, engine.known_words.vocabulary(base_model) if access.may_name(base_model) else None)
 
 
 class Drawings:

@@ -11,36 +11,11 @@ from PIL import Image
 from sdplay.asked import Coming, Drawn
 from sdplay.ui.files import file_url
 from sdplay.ui.views.text import count_of, empty, esc, message, picture
-from sdplay.vocabulary import Stranger, Vocabulary
-
-MOST_STRANGERS = 8
 
 
 def nothing_drawn() -> str:
     """What the place of the pictures says at first."""
     return empty("Nothing drawn yet", "Write a prompt and press Draw. Every picture is a PNG that knows how it was made.")
-
-
-def strangers_line(base_model: str, strangers: Sequence[Stranger]) -> str:
-    """Which words of the prompt say nothing to the base, and what may have been meant. Nothing where there are none."""
-    if not strangers:
-        return ""
-    shown = ", ".join(f"{one.word} ({one.near}?)" if one.near else one.word for one in strangers[:MOST_STRANGERS])
-    more = ", ..." if len(strangers) > MOST_STRANGERS else ""
-    return message("note", f"{base_model} was never shown: {shown}{more}.", "It passes over such words, or draws shapes of no meaning.")
-
-
-def vocabulary_list(base_model: str, vocabulary: Vocabulary | None) -> str:
-    """Everything that a base was shown, to be opened; nothing for bases that do not say."""
-    if vocabulary is None:
-        return ""
-    groups = (
-        ("Subjects", vocabulary.subjects),
-        ("Before the word style", vocabulary.styles),
-        ("Before the word background", vocabulary.backgrounds),
-    )
-    body = "".join(f'<p><strong>{title}</strong> <span translate="no">{esc(", ".join(words))}</span></p>' for title, words in groups)
-    return f'<details class="sd-vocabulary"><summary>What {esc(base_model)} can draw</summary>{body}</details>'
 
 
 def drawing(drawn: Sequence[Drawn], coming: Coming, wanted: int, waits_for: str) -> str:

@@ -1,4 +1,5 @@
-"""How a template reads: the texts it makes, their tokens, and where the text encoder stops. And what there is to say about a trigger."""
+"""How a template reads: the texts it makes, their tokens, and where the text encoder stops. And what there is to say about a trigger,
+and about words that a base was never shown."""
 
 from __future__ import annotations
 
@@ -7,6 +8,9 @@ from dataclasses import dataclass
 
 from sdplay.trigger import TriggerReport
 from sdplay.ui.views.text import count_of, empty, esc, message
+from sdplay.vocabulary import Stranger, Vocabulary
+
+MOST_STRANGERS = 8
 
 LEGEND = (
     '<p class="sd-legend"><i class="sd-word">trigger word</i> <i class="sd-class">class</i> <i>other words</i> '
@@ -75,6 +79,28 @@ def trigger_card(report: TriggerReport, word: str) -> str:
     )
     better = f'<p class="sd-better">Short and rare for this base: {buttons}</p>' if buttons else ""
     return f'<div class="sd-trigger">{message(report.level, report.text, report.hint)}{chips}{better}</div>'
+
+
+def strangers_line(base_model: str, strangers: Sequence[Stranger]) -> str:
+    """Which words of the prompt say nothing to the base, and what may have been meant. Nothing where there are none."""
+    if not strangers:
+        return ""
+    shown = ", ".join(f"{one.word} ({one.near}?)" if one.near else one.word for one in strangers[:MOST_STRANGERS])
+    more = ", ..." if len(strangers) > MOST_STRANGERS else ""
+    return message("note", f"{base_model} was never shown: {shown}{more}.", "It passes over such words, or draws shapes of no meaning.")
+
+
+def vocabulary_list(base_model: str, vocabulary: Vocabulary | None) -> str:
+    """Everything that a base was shown, to be opened; nothing for bases that do not say."""
+    if vocabulary is None:
+        return ""
+    groups = (
+        ("Subjects", vocabulary.subjects),
+        ("Before the word style", vocabulary.styles),
+        ("Before the word background", vocabulary.backgrounds),
+    )
+    body = "".join(f'<p><strong>{title}</strong> <span translate="no">{esc(", ".join(words))}</span></p>' for title, words in groups)
+    return f'<details class="sd-vocabulary"><summary>What {esc(base_model)} can draw</summary>{body}</details>'
 
 
 def _full(reading: Reading, names: Names) -> str:
