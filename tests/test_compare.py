@@ -15,7 +15,7 @@ from sdplay.compare import Comparison, open_comparison
 from sdplay.engine import Engine
 from sdplay.errors import AdapterError, ConfigError, RunError
 from sdplay.grid_files import settings_json
-from sdplay.runs import Run
+from sdplay.runs import Run, is_held
 from tests.test_train import pixels, trained, values
 
 
@@ -25,7 +25,9 @@ def run(engine: Engine, tiny_base: Path, pictures: Path) -> Run:
 
 
 def finished(engine: Engine, comparison_id: str) -> Comparison:
-    while not (comparison := engine.comparison(comparison_id)).ended:
+    """Wait until it has ended and is in nobody's hands: its worker writes the end first and gives the lock back after that."""
+    lock = engine.comparison_folder(comparison_id) / "lock"
+    while not (comparison := engine.comparison(comparison_id)).ended or is_held(lock):
         time.sleep(0.05)
     return comparison
 

@@ -25,6 +25,7 @@ from sdplay.ui.errors import friendly
 from sdplay.ui.files import add_file_route
 from sdplay.ui.forms import Control
 from sdplay.ui.html import html_block, only_news
+from sdplay.ui.keeping import keep_form
 from sdplay.ui.pulse import Pulse, add_pulse_route, create_pulse
 from sdplay.ui.tabs import compare as compare_tab
 from sdplay.ui.tabs import dataset as dataset_tab
@@ -45,8 +46,6 @@ from sdplay.ui.views.text import esc
 LOG = logging.getLogger("sdplay")
 USER = "sdplay"
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
-FORM_KEY, FORM_SECRET = "sdplay:form:v1", "sdplay-form"
-"""Where a browser keeps what was typed. Fixed, so that it survives a restart; nothing secret is in it."""
 DAY_SECONDS = 86_400
 
 
@@ -207,17 +206,11 @@ def compare_mix(column: str, base_model: str) -> tuple[str, str, Any]:
 
 
 def _keep_form(engine: Engine, page: Page) -> None:
-    """What was typed is kept in the browser, and comes back with the page; `?run=` and `?compare=` open what they name."""
-    storage = gr.BrowserState({}, storage_key=FORM_KEY, secret=FORM_SECRET)
-    kept = {"dataset": page.dataset.picker, **page.kept}
-    collect = f"(...values) => Object.fromEntries({list(kept)!r}.map((name, index) => [name, values[index]]))"
-    every: dict[str, Any] = {**silent(), "trigger_mode": "multiple"}
-    storing = gr.on([control.change for control in kept.values()], None, list(kept.values()), storage, js=collect, **every)
+    """What was typed comes back with the page; `?run=` and `?compare=` open what they name."""
+    storage = keep_form({"dataset": page.dataset.picker, **page.kept})
     outputs = [page.tabs, page.dataset.picker, page.train.run, page.compare.shown, *page.kept.values()]
     context = Context.root_block
     assert context is not None  # we are inside build()
-    # A page hears an event's listeners one by one, each after the answer of the one before: what is typed is kept before anyone is asked.
-    context.default_config.fns = {storing["id"]: context.fns[storing["id"]], **context.fns}
     first = {name: control.value for name, control in page.kept.items()}
     context.load(friendly(open_page, engine, first), storage, outputs, **quick())
 

@@ -196,14 +196,16 @@ def test_a_cell_is_sent_to_the_form(visit: Visit) -> None:
     assert visit.complaints == []
 
 
-@pytest.mark.parametrize("view", ["grid", "slider", "flicker", "xyz", "blind"])
-def test_no_view_scrolls_the_page_sideways_on_a_phone(visitors, view: str) -> None:  # noqa: ANN001
+def test_no_view_scrolls_the_page_sideways_on_a_phone(visitors) -> None:  # noqa: ANN001
     phone = visitors(width=390)
     draw(phone, axes={"steps": "1, 2"})
 
-    show(phone, view)
+    widths = {}
+    for view in ("grid", "slider", "flicker", "xyz", "blind"):
+        show(phone, view)
+        widths[view] = phone.page.evaluate("document.documentElement.scrollWidth")
 
-    assert phone.page.evaluate("document.documentElement.scrollWidth") <= 390
+    assert max(widths.values()) <= 390, widths
     assert phone.complaints == []
 
 

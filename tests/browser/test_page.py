@@ -123,14 +123,16 @@ def test_what_was_typed_survives_a_reload_also_where_the_server_has_not_answered
     visit.fill("train-steps", "77")
     visit.tab("prompts")
     visit.page.route("**/gradio_api/**", lambda _: None)  # asked, and never answered
+    visit.fill("prompts-class", "gnome")
     visit.fill("prompts-token", "zorbly")
-    visit.page.wait_for_timeout(1000)
+    visit.page.wait_for_timeout(2 * GAP_MS)
     visit.page.unroute_all(behavior="ignoreErrors")
 
     visit.open()
 
     visit.tab("prompts")
     visit.page.wait_for_function("document.querySelector('#prompts-token input, #prompts-token textarea').value === 'zorbly'")
+    assert visit.value("prompts-class") == "gnome"
     visit.tab("train")
     assert visit.value("train-steps") == "77"
 
