@@ -139,12 +139,13 @@ def test_small_subjects_stand_side_by_side() -> None:
 def test_the_whole_recipe_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """`python -m sdplay.mini --smoke`, with two icons per set instead of npm's."""
     from sdplay.mini import __main__ as commands
-    from sdplay.mini import recipe
+    from sdplay.mini import recipe, unet
     from sdplay.mini.ship import ship
 
     _fake_icon_sets(tmp_path)
     monkeypatch.setattr(data, "trained_names", lambda: ["ball", "box"])
     monkeypatch.setattr(material, "held_out_pairs", set)
+    monkeypatch.setattr(unet, "PREVIEW_PROMPTS", unet.PREVIEW_PROMPTS[:2])
     short = {
         "vae_steps": 2,
         "vae_batch": 2,
@@ -156,6 +157,8 @@ def test_the_whole_recipe_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         "views": 2,
         "composed": 3,
         "look_views": 1,
+        "unseen": 8,
+        "surveyed": 16,
     }
     plan = recipe.stages(tmp_path)
 
@@ -168,8 +171,8 @@ def test_the_whole_recipe_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert again == grown
     assert (tmp_path / "grown" / "decoder.pt").exists()
     assert Image.open(tmp_path / "grown" / "sheet.png").size == (768, 256)
-    unet = json.loads((tmp_path / "shipped" / "unet" / "config.json").read_text())
-    assert (unet["in_channels"], unet["sample_size"]) == (plan.grown.latent_channels, 16)
+    config = json.loads((tmp_path / "shipped" / "unet" / "config.json").read_text())
+    assert (config["in_channels"], config["sample_size"]) == (plan.grown.latent_channels, 16)
     assert str(tmp_path) not in (tmp_path / "shipped" / "unet" / "config.json").read_text()
 
 

@@ -135,7 +135,8 @@ def grow_autoencoder(recipe: Recipe, small: AutoencoderKL, out: Path) -> None:
         descend(loss, optimizer, learning_rate(step, recipe.vae_steps, recipe.vae_lr))
         step += 1
         progress.tell(step, loss)
-    even_details(vae.cpu(), random_pictures(icons, 256, recipe.size_px, np.random.default_rng(recipe.seed)), small.config.latent_channels)
+    surveyed = random_pictures(icons, recipe.surveyed, recipe.size_px, np.random.default_rng(recipe.seed))
+    even_details(vae.cpu(), surveyed, small.config.latent_channels)
     vae.to(memory_format=torch.contiguous_format).save_pretrained(out / "vae")
 
 

@@ -26,6 +26,10 @@ class Recipe:
     vae_lr: float = 2e-3
     vae_thinning: int = 2
     """Use every n-th icon of each set."""
+    unseen: int = 64
+    """Pictures of the style that nothing is trained on, by which the autoencoder is measured."""
+    surveyed: int = 256
+    """Pictures from which the size of the latents is taken."""
     polish_steps: int = 900
     """Steps in which the decoder alone learns on, after the encoder is settled."""
     polish_batch: int = 24
@@ -101,5 +105,5 @@ def smoke(icons: Path) -> Stages:
 
 
 def _short(recipe: Recipe) -> Recipe:
-    thin = replace(recipe, vae_batch=8, vae_thinning=40, polish_batch=8, polish_thinning=40)
+    thin = replace(recipe, vae_batch=8, vae_thinning=40, polish_batch=8, polish_thinning=40, unseen=8, surveyed=32)
     return replace(thin, unet_steps=6, unet_batch=8, views=1, composed=4)

@@ -171,7 +171,7 @@ class Progress:
 @torch.no_grad()
 def save_autoencoder(vae: AutoencoderKL, icons: list[data.Icon], recipe: Recipe, out: Path) -> None:
     """Set the scaling factor so that latents have unit variance (as SD's does) and write diffusers' layout."""
-    pixels = random_pictures(icons, 256, recipe.size_px, np.random.default_rng(recipe.seed))
+    pixels = random_pictures(icons, recipe.surveyed, recipe.size_px, np.random.default_rng(recipe.seed))
     latents = torch.cat([vae.encode(chunk).latent_dist.mean for chunk in pixels.split(32)])
     vae.register_to_config(scaling_factor=float(1 / latents.std()), sample_size=recipe.size_px)
     vae.to(memory_format=torch.contiguous_format).save_pretrained(out / "vae")
@@ -198,11 +198,10 @@ def to_tensor(pictures: np.ndarray) -> Tensor:
 
 
 def pictures_of_held_out_style(recipe: Recipe) -> Tensor:
-    """(64, 3, H, W): a fixed choice from the style that nothing is trained on."""
+    """(recipe.unseen, 3, H, W): a fixed choice from the style that nothing is trained on."""
     names = data.names_of(recipe.icons, data.HELD_OUT_STYLE)
-    return random_pictures(
-        data.draw_icons(recipe.icons, data.HELD_OUT_STYLE, names[:: len(names) // 64]), 64, recipe.size_px, np.random.default_rng(1)
-    )
+    icons = data.draw_icons(recipe.icons, data.HELD_OUT_STYLE, names[:: len(names) // recipe.unseen])
+    return random_pictures(icons, recipe.unseen, recipe.size_px, np.random.default_rng(1))
 
 
 @torch.no_grad()

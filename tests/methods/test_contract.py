@@ -10,6 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from sdplay import checkpoint
 from sdplay.device import Device
 from sdplay.engine import Engine
 from sdplay.families import Parts, family
@@ -93,32 +94,30 @@ def test_step_save_reload_same_picture(engine: Engine, tiny_base: Path, pictures
 @pytest.mark.trap(21, 24)
 @pytest.mark.parametrize("name", RUNS)
 def test_a_run_cut_off_after_a_checkpoint_resumes_to_equal_losses_and_weights(
-    engine: Engine, tiny_base: Path, pictures: Path, name: str
+    engine: Engine, tiny_base: Path, pictures: Path, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Cut after the checkpoint at step 4, so behind the pivot, and at step 2, before it."""
-    asked = settings(engine, tiny_base, pictures, name, sample_prompts=[])
-    whole = trained(engine, asked)
-    expected = load_file(whole.folder / whole.state().artifacts[0].file)
+    """Cut after the checkpoint at step 4, so behind the pivot, and then once more at step 2, before it."""
+    monkeypatch.setattr(checkpoint, "KEPT", 3)
+    run = trained(engine, settings(engine, tiny_base, pictures, name, sample_prompts=[]))
+    losses = [step.loss for step in run.state().losses]
+    expected = load_file(run.folder / run.state().artifacts[0].file)
+
     for kept in (4, 2):
-        cut = engine.run(trained(engine, asked).id)
-        lines = (cut.folder / "events.jsonl").read_bytes().splitlines(keepends=True)
+        lines = (run.folder / "events.jsonl").read_bytes().splitlines(keepends=True)
         moment = next(index for index, line in enumerate(lines) if json.loads(line).get("step") == kept + 1)
-        (cut.folder / "events.jsonl").write_bytes(b"".join(lines[:moment]) + lines[moment][:7])
-        shutil.rmtree(cut.folder / "out")
-        for step in (4, 6):
-            if step > kept:
-                shutil.rmtree(cut.folder / "checkpoints" / str(step))
-        if not (cut.folder / "checkpoints" / str(kept) / "optimizer.safetensors").is_file():
-            continue  # only the newest two are kept whole
+        (run.folder / "events.jsonl").write_bytes(b"".join(lines[:moment]) + lines[moment][:7])
+        shutil.rmtree(run.folder / "out")
+        for step in range(kept + 2, 7, 2):
+            shutil.rmtree(run.folder / "checkpoints" / str(step))
 
         new_process = Engine(engine.workspace)
-        new_process.resume(cut.id)
-        state = new_process.wait(cut.id)
+        new_process.resume(run.id)
+        state = new_process.wait(run.id)
         new_process.close()
 
         assert state.status == "finished", state
-        assert [step.loss for step in state.losses] == [step.loss for step in whole.state().losses]
-        found = load_file(cut.folder / state.artifacts[0].file)
+        assert [step.loss for step in state.losses] == losses
+        found = load_file(run.folder / state.artifacts[0].file)
         assert found.keys() == expected.keys()
         assert all(torch.equal(found[key], tensor) for key, tensor in expected.items())
 
