@@ -1,4 +1,4 @@
-// Says that the form is to be kept: at its first change at once, and together for those that follow within GAP_MS.
+// Says that the form is to be kept: at its first change at once, and together for those that follow within GAP_MS (see keeping.py).
 let waiting, kept = -GAP_MS;
 
 function keep() {

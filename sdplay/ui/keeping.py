@@ -31,7 +31,7 @@ _SCRIPT = Path(__file__).with_name("keep.js")
 def keep_form(controls: Mapping[str, Control]) -> gr.BrowserState:
     """Keep the controls' values, by these names, from now on. Returns where; when the page opens, it holds what was kept before."""
     storage = gr.BrowserState({}, storage_key=FORM_KEY, secret=FORM_SECRET)
-    script = f"const GAP_MS = {GAP_MS};\n{_SCRIPT.read_text(encoding='utf-8')}"
+    script = _SCRIPT.read_text(encoding="utf-8").replace("GAP_MS", str(GAP_MS))
     keeper = gr.HTML("", elem_id="keeper", elem_classes="sd-pulse", js_on_load=script, apply_default_css=False)
     every: dict[str, Any] = {**silent(), "trigger_mode": "multiple"}
     changes = [control.change for control in controls.values()]

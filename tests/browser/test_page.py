@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from sdplay.ui.keeping import GAP_MS
 from tests.browser.conftest import Visit
 
 pytestmark = pytest.mark.browser
