@@ -406,6 +406,9 @@ class Engine:
 
     def judge_trigger(self, base_model: str, word: str) -> TriggerReport:
         """What a trigger word is made of for a base, and better ones. Raises ModelError."""
+        from sdplay.families import import_libraries
+
+        import_libraries()
         from sdplay.clip_text import tokens_of, vocabulary
         from sdplay.trigger import judge
 
