@@ -14,6 +14,7 @@ from typing import Any
 import gradio as gr
 from fastapi import FastAPI, Request
 from gradio.context import Context
+from starlette.middleware import Middleware
 
 from sdplay.engine import Engine
 from sdplay.errors import ConfigError, RunError, SdplayError
@@ -21,6 +22,7 @@ from sdplay.hub import MINI
 from sdplay.presets import training_preset
 from sdplay.ui import api, languages, learning, wiring
 from sdplay.ui.access import Access
+from sdplay.ui.calm import CalmPages, rest_when_free
 from sdplay.ui.errors import friendly
 from sdplay.ui.files import add_file_route
 from sdplay.ui.forms import Control
@@ -110,10 +112,12 @@ def serve(
     is_public = share or host not in LOOPBACK
     blocks = build(engine, Access(local=not is_public, base_model=os.environ.get("SDPLAY_BASE") or MINI))
     blocks.queue(default_concurrency_limit=8, max_size=64)
+    rest_when_free(blocks)
     app, url, _ = blocks.launch(
         server_name=host, server_port=port, share=share, auth=(USER, password) if password else None, prevent_thread_lock=True,
         theme=theme(), head=head(), ssr_mode=False, mcp_server=True, run_history=False, show_error=False, quiet=True,
         allowed_paths=[], max_file_size="50mb", footer_links=["api", "settings"], state_session_capacity=200,
+        app_kwargs={"middleware": [Middleware(CalmPages)]},
     )  # fmt: skip
     for add_route in (add_file_route, add_pulse_route, languages.add_language_route):
         add_route(app, engine, lambda request: _is_visitor(app, request))

@@ -181,13 +181,21 @@ def test_no_tab_scrolls_sideways_on_a_phone(visitors, tab: str) -> None:  # noqa
     assert phone.complaints == []
 
 
-def test_nothing_is_fetched_from_elsewhere(visitors) -> None:  # noqa: ANN001
+COUNT_FRAMES = """
+const frame = requestAnimationFrame, asked = [];
+window.requestAnimationFrame = callback => { asked.push(performance.now()); return frame(callback); };
+window.restedFor = () => asked.length ? performance.now() - asked.at(-1) : 0;
+"""
+
+
+def test_an_open_page_fetches_nothing_from_elsewhere_and_at_rest_asks_for_no_frames(visitors) -> None:  # noqa: ANN001
     visit = visitors()
     addresses: list[str] = []
     visit.page.on("request", lambda request: addresses.append(request.url))
+    visit.page.add_init_script(COUNT_FRAMES)
 
     visit.open()
-    visit.page.wait_for_timeout(1500)
+    visit.page.wait_for_function("restedFor() > 1500", polling=200)  # not at each frame, as usual
 
     assert [address for address in addresses if not re.match(rf"{re.escape(visit.address)}|data:|blob:", address)] == []
 
