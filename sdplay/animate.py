@@ -24,7 +24,7 @@ from sdplay.config import AnimateConfig
 from sdplay.errors import Cancelled, ConfigError, ModelError
 from sdplay.families import Conditioning, DrawRequest, Family, Parts
 from sdplay.formats import AdapterFile
-from sdplay.guidance import guided_from
+from sdplay.guidance import Steps, guided_from
 from sdplay.pipelines import noise_of
 from sdplay.schedulers import scheduler_for
 
@@ -125,6 +125,7 @@ def _draw(film: Film, key: _Key) -> Image.Image:
         cancelled=film.cancelled,
         scheduler=drawing.scheduler,
         guidance_rescale=drawing.guidance_rescale,
+        guidance_stop=drawing.guidance_stop,
         noise=key.noise[None],
     )
     with sample.using(film.parts, film.strength(key.strength), [drawing]):
@@ -151,11 +152,14 @@ def moving_frames(film: Film, motion: MotionAdapter) -> list[Image.Image]:
             shot = sample.Shot(config.prompts[0], config.seeds[0])
             texts = sample.texts_of(parts, film.family, [shot], drawing)[shot.prompt]
             parts.pipeline.scheduler = _motion_scheduler(film.parts.pipeline.scheduler, film)
-            with guided_from(parts.denoiser, parts.base_denoiser):
+            steps = Steps(parts.pipeline)
+            goes_on = steps.first(drawing.guidance_stop) if drawing.guidance_scale > 1 else None
+            with guided_from(parts.denoiser, parts.base_denoiser, goes_on):
                 video = parts.pipeline(
                     prompt_embeds=texts.conditioning.hidden, negative_prompt_embeds=texts.negative.hidden, num_frames=config.frames,
                     width=width, height=height, num_inference_steps=drawing.steps, guidance_scale=drawing.guidance_scale,
-                    generator=torch.Generator().manual_seed(shot.seed), callback_on_step_end=_stopping(film.cancelled), output_type="pt",
+                    generator=torch.Generator().manual_seed(shot.seed), callback_on_step_end=_stopping(film.cancelled, steps),
+                    output_type="pt",
                 ).frames[0]  # fmt: skip
     return [sample.to_picture(frame.float().cpu()) for frame in video]
 
@@ -196,8 +200,9 @@ def _motion_scheduler(own: Any, film: Film) -> Any:  # noqa: ANN401  diffusers' 
     return type(chosen).from_config(chosen.config, **MOTION_SCHEDULE)
 
 
-def _stopping(cancelled: Callable[[], bool]) -> Callable[..., dict[str, Any]]:
+def _stopping(cancelled: Callable[[], bool], steps: Steps) -> Callable[..., dict[str, Any]]:
     def check(pipe: Any, step: int, timestep: int, values: dict[str, Any]) -> dict[str, Any]:  # noqa: ANN401  diffusers' own
+        steps.done = step + 1
         if cancelled():
             raise Cancelled("Drawing was cancelled.")
         return values

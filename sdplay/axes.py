@@ -21,7 +21,7 @@ Kind = Literal["whole", "number", "text", "choice"]
 MAX_VALUES = 64
 PLACE = "{prompt}"
 """Where a style's text takes the prompt in."""
-DRAWING_FIELDS = ("scheduler", "clip_skip", "steps", "guidance_from", "guidance_scale")
+DRAWING_FIELDS = ("scheduler", "clip_skip", "steps", "guidance_from", "guidance_scale", "guidance_stop")
 """Settings of a drawing that can be an axis, the costliest to change first; those that this version has not are left out."""
 _NUMBER = r"[+-]?(?:\d+(?:\.\d+)?|\.\d+)(?:[eE][+-]?\d+)?"
 _RANGE = re.compile(rf"(?P<first>{_NUMBER})\.\.(?P<last>{_NUMBER})(?::(?P<step>{_NUMBER}))?")
@@ -212,7 +212,7 @@ def _drawing_axis(name: str) -> Axis:
     literal = next((kind for kind in kinds if get_origin(kind) is Literal), None)
     choices = tuple(str(choice) for choice in get_args(literal)) if literal else ()
     kind: Kind = "choice" if choices else "whole" if int in kinds else "number" if float in kinds else "text"
-    examples = {"steps": "10, 20, 40", "guidance_scale": "2..8:2", "clip_skip": "1, 2"}
+    examples = {"steps": "10, 20, 40", "guidance_scale": "2..8:2", "clip_skip": "1, 2", "guidance_stop": "0.4, 1"}
 
     def apply(spec: Spec, value: Value) -> Spec:
         if name == "guidance_from" and spec.column == BASE:

@@ -1,4 +1,4 @@
-"""Guidance away from what the base alone would draw.
+"""Guidance away from what the base alone would draw, and in a part of the steps only.
 
 Classifier-free guidance goes from what the denoiser says without the words to what it says with them (Ho & Salimans 2022, arXiv
 2207.12598). An adapter changes both: what it teaches whatever the words are, a style above all, is in both and is not made stronger.
@@ -8,7 +8,7 @@ Here the side without the words is the base's, so guidance makes stronger what t
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -26,19 +26,37 @@ def twin(network: nn.Module) -> nn.Module:
     return copy.deepcopy(network, shared)
 
 
+class Steps:
+    """How far a pipeline of diffusers is. Its callback at the end of a step has to say so."""
+
+    def __init__(self, pipeline: Any) -> None:  # noqa: ANN401  diffusers' own
+        self._pipeline = pipeline
+        self.done = 0
+
+    def first(self, share: float) -> Callable[[], bool] | None:
+        """Whether the next step is among the first `share` of all, as a question to ask later; None when all are."""
+        return None if share >= 1 else lambda: self.done < round(share * self._pipeline.num_timesteps)
+
+
 @contextmanager
-def guided_from(denoiser: nn.Module, base: nn.Module | None) -> Iterator[None]:
+def guided_from(denoiser: nn.Module, base: nn.Module | None, goes_on: Callable[[], bool] | None = None) -> Iterator[None]:
     """Inside, `base` answers for the first half of each batch, which is the negative prompt's. None: the denoiser answers for all.
 
+    goes_on: asked each time; once it says no, the second half is answered alone and stands for both, so that guidance changes nothing
+    and costs nothing (Kynkäänniemi et al. 2024, arXiv 2404.07724; `stop` of diffusers' guiders). None: guidance never ends.
     For pipelines that guide: they give the denoiser tensors of 2 B rows, negative prompts first.
     """
-    if base is None:
+    if base is None and goes_on is None:
         yield
         return
     usual, kept = denoiser.forward, {name: value for name, value in vars(denoiser).items() if name == "forward"}
 
     def forward(*given: Any, **named: Any) -> Any:  # noqa: ANN401  as diffusers' denoisers have it
-        without, with_words = base(*_half(given, 0), **_half(named, 0)), usual(*_half(given, 1), **_half(named, 1))
+        is_guided = goes_on is None or goes_on()
+        if is_guided and base is None:
+            return usual(*given, **named)
+        with_words = usual(*_half(given, 1), **_half(named, 1))
+        without = base(*_half(given, 0), **_half(named, 0)) if is_guided and base is not None else with_words
         if isinstance(without, tuple):
             return (torch.cat([without[0], with_words[0]]),)
         return type(without)(sample=torch.cat([without.sample, with_words.sample]))

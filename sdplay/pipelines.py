@@ -19,7 +19,7 @@ from sdplay.device import Device, autocast, computes_in_bfloat16
 from sdplay.diffusion.objective import Objective
 from sdplay.errors import Cancelled, ConfigError, ModelError
 from sdplay.families import DrawRequest, Parts, Start
-from sdplay.guidance import guided_from
+from sdplay.guidance import Steps, guided_from
 from sdplay.quantized import quantize_layers
 from sdplay.remembered_texts import text_mark
 from sdplay.schedulers import scheduler_for
@@ -160,10 +160,11 @@ def run_pipeline(parts: Parts, request: DrawRequest, filler: Any, **arguments: A
     """
 
     def check(pipe: Any, step: int, timestep: int, values: dict[str, Any]) -> dict[str, Any]:  # noqa: ANN401  diffusers' own
+        steps.done = step + 1
         if request.cancelled():
             raise Cancelled("Drawing was cancelled.")
         if request.after_step:
-            request.after_step(step + 1, pipe.num_timesteps, *expected)
+            request.after_step(steps.done, pipe.num_timesteps, *expected)
         return values
 
     scheduler = scheduler_for(parts.pipeline.scheduler, request.scheduler)
@@ -180,7 +181,10 @@ def run_pipeline(parts: Parts, request: DrawRequest, filler: Any, **arguments: A
         arguments["latents"] = own if request.noise is None else request.noise
     if request.guidance_rescale:
         arguments["guidance_rescale"] = _supported(request.guidance_rescale, pipeline)
-    guiding = guided_from(parts.denoiser, request.guided_from if request.guidance_scale > 1 else None)
+    steps = Steps(pipeline)
+    guiding = guided_from(parts.denoiser, request.guided_from, steps.first(request.guidance_stop))
+    if request.guidance_scale <= 1:
+        guiding = nullcontext()
     with guiding, _drawing_with(pipeline, scheduler, generators, expected if request.after_step else None), autocast(parts.device):
         return pipeline(
             prompt_embeds=request.conditioning.hidden,

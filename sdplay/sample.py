@@ -129,6 +129,7 @@ def _drawn(
             scheduler=config.scheduler,
             guidance_rescale=config.guidance_rescale,
             guided_from=parts.base_denoiser if config.guidance_from == "base" else None,
+            guidance_stop=config.guidance_stop,
             start=seen,
             after_step=onlooker.after_step,
         )

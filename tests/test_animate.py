@@ -161,11 +161,17 @@ def test_a_motion_adapter_moves_a_prompt_and_leaves_the_base_as_it_was(
     adapted = frames_of(engine.animate({**asked, "adapter": run.id}, [tmp_path / "run.gif"])[0])
     from_base = {**asked, "adapter": run.id, "drawing": {**FAST, "guidance_from": "base"}}
     away = frames_of(engine.animate(from_base, [tmp_path / "away.gif"])[0])
+    unguided = [
+        frames_of(engine.animate({**asked, "drawing": {**FAST, **drawing}}, [tmp_path / "unguided.gif"])[0])
+        for drawing in ({"guidance_stop": 0}, {"guidance_scale": 1})
+    ]
 
     assert len(frames) == len(adapted) == 4
     assert all((one == two).all() for one, two in zip(frames, again, strict=True)), "the same seed moves the same way"
     assert any((one != two).any() for one, two in zip(frames, adapted, strict=True)), "the adapter is on the moving base"
     assert any((one != two).any() for one, two in zip(adapted, away, strict=True)), "and guidance may go away from the base without it"
+    assert all((one == two).all() for one, two in zip(*unguided, strict=True)), "or end before it began"
+    assert any((one != two).any() for one, two in zip(frames, unguided[0], strict=True))
     assert (pixels(engine.draw(["a red ball"], [1], FAST, base_model=str(tiny_base))[0].path) == before).all()
 
 

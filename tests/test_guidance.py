@@ -1,4 +1,4 @@
-"""Guidance away from what the base alone would draw, with every kind of adapter and every family."""
+"""Guidance away from what the base alone would draw, and in a part of the steps, with every kind of adapter and every family."""
 
 from __future__ import annotations
 
@@ -105,6 +105,60 @@ def test_every_family_draws_with_it(engine: Engine, case: Case, pictures: Path) 
     assert drawn(run.id, "base", guidance=1.0) == drawn(run.id, "adapter", guidance=1.0), "without guidance there is nothing to go from"
     assert drawn("base", "base") == drawn(f"{run.id}:0", "base") == base, "nothing is on the base that could be left away"
     assert drawn(run.id, "adapter") == usual, "one drawing leaves nothing to the next"
+
+
+def test_guidance_that_stops_is_diffusers_own_recipe(engine: Engine, tiny_base: Path) -> None:
+    """Its manual's callback for dynamic classifier-free guidance: after some steps, the prompt's embedding alone and no guidance."""
+    plain = StableDiffusionPipeline.from_pretrained(tiny_base, safety_checker=None)
+
+    def stop(pipe: StableDiffusionPipeline, step: int, timestep: int, values: dict[str, Tensor]) -> dict[str, Tensor]:
+        if step + 1 == 2:
+            pipe._guidance_scale = 0.0
+            values["prompt_embeds"] = values["prompt_embeds"].chunk(2)[-1]
+        return values
+
+    latents = torch.randn((1, 4, 8, 8), generator=torch.Generator().manual_seed(7))
+    asked = {"latents": latents, "num_inference_steps": 5, "guidance_scale": 4.0, "height": 32, "width": 32, "output_type": "np"}
+    told = {"callback_on_step_end": stop, "callback_on_step_end_tensor_inputs": ["prompt_embeds"]}
+    expected = (plain(PROMPT, **asked, **told).images[0] * 255).round()
+
+    drawing = {"steps": 5, "guidance_scale": 4.0, "guidance_stop": 0.4}
+    ours = pixels(engine.draw([PROMPT], [7], drawing, base_model=str(tiny_base))[0].path)
+
+    assert abs(ours - expected).max() <= 1
+
+
+def test_once_guidance_has_ended_the_half_with_the_words_is_answered_alone(parts: Parts, random: torch.Generator) -> None:
+    x, text = torch.randn((4, 4, 8, 8), generator=random), torch.randn((4, 77, 16), generator=random)
+    rows: list[int] = []
+    hook = parts.denoiser.conv_in.register_forward_hook(lambda layer, given, answer: rows.append(len(answer)))
+
+    @torch.no_grad()
+    def answers(part: slice = slice(None)) -> Tensor:
+        return parts.denoiser(x[part], torch.tensor(500), encoder_hidden_states=text[part], return_dict=False)[0]
+
+    both, with_words = answers(), answers(slice(2, 4))
+    rows.clear()
+    with guided_from(parts.denoiser, None, lambda: not rows):
+        first, second = answers(), answers()
+    hook.remove()
+
+    assert rows == [4, 2]
+    assert torch.equal(first, both)
+    assert torch.equal(second, torch.cat([with_words, with_words]))
+
+
+def test_every_family_stops_guiding(engine: Engine, case: Case, pictures: Path) -> None:
+    run = trained(engine, run_values(engine, case, pictures))
+
+    def drawn(stop: float, guidance: float = 4.0, reference: str = "adapter") -> bytes:
+        drawing = {"steps": 4, "guidance_scale": guidance, "guidance_stop": stop, "guidance_from": reference}
+        return pixels(engine.draw([PROMPT], [7], drawing, adapter=run.id, base_model=str(case.folder))[0].path).tobytes()
+
+    without = drawn(1.0, guidance=1.0)
+    assert drawn(0.0) == drawn(0.0, reference="base") == without
+    assert drawn(0.5, guidance=1.0) == without, "without guidance there is nothing to stop"
+    assert len({drawn(1.0), drawn(0.5), drawn(0.5, reference="base"), without}) == 4
 
 
 def test_films_and_comparisons_obey_it_and_the_base_column_is_drawn_once(

@@ -46,6 +46,7 @@ def add_drawing(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--guidance-from", default="adapter", metavar="adapter|base", help="base: away from what the base alone draws (default: adapter)"
     )
+    parser.add_argument("--guidance-stop", type=float, default=1.0, metavar="SHARE", help="of the steps that are guided (default: 1)")
     parser.add_argument("--negative", default="")
     parser.add_argument("--size", type=int, metavar="PX", help="width, without --height the side of a square (default: the base's own)")
     parser.add_argument("--height", type=int, metavar="PX")
@@ -75,7 +76,8 @@ def drawing_values(arguments: argparse.Namespace) -> dict[str, object]:
     """GenerateConfig's values."""
     return {
         "steps": arguments.steps, "guidance_scale": arguments.guidance, "guidance_rescale": arguments.guidance_rescale,
-        "guidance_from": arguments.guidance_from, "negative_prompt": arguments.negative, "size": arguments.size, "height": arguments.height,
+        "guidance_from": arguments.guidance_from, "guidance_stop": arguments.guidance_stop,
+        "negative_prompt": arguments.negative, "size": arguments.size, "height": arguments.height,
         "scheduler": arguments.scheduler, "clip_skip": arguments.clip_skip,
     }  # fmt: skip
 

@@ -193,6 +193,8 @@ class DrawRequest:
     guidance_rescale: float = 0.0
     guided_from: nn.Module | None = None
     """What answers for the negative prompts where guidance is on; None: the denoiser, with all that is on it."""
+    guidance_stop: float = 1.0
+    """Share of the steps that are guided."""
     start: Start | None = None
     """None: pure noise."""
     noise: Tensor | None = None

@@ -225,7 +225,7 @@ def generate(
         image: An uploaded picture to begin with; on your own computer also a path.
         mask: An uploaded picture as large as image: white is drawn anew, black stays.
         strength: How much of image is given up, 0 to 1.
-        settings: size, height, scheduler, clip_skip, guidance_rescale, guidance_from, as in {"scheduler": "Euler a", "clip_skip": 2}.
+        settings: size, height, scheduler, clip_skip, guidance_from, guidance_rescale, guidance_stop, as in {"clip_skip": 2}.
 
     Returns:
         file (address on this server), prompt and seed of each picture.

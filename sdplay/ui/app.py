@@ -96,6 +96,7 @@ def build(engine: Engine, access: Access | None = None) -> gr.Blocks:
         bucketing = page.train.form.controls["bucketing"]
         dataset_tab.wire_dataset_tab(engine, given, page.dataset, page.base, token=page.prompts.token, bucketing=bucketing)
         _keep_form(engine, page)
+        wiring.gather_first(blocks)
         api.add_endpoints(engine, given)
     wiring.tune(blocks)
     return blocks
@@ -179,7 +180,7 @@ def _wire_tabs(engine: Engine, page: Page, opened: tuple[gr.Button, gr.State]) -
     taken = [page.dataset.picker, page.prompts.chosen, *page.prompts.words, *page.train.settings]
     names = tuple(page.train.form.controls)
     working: dict[str, Any] = {"api_visibility": "private", "concurrency_limit": 2, "concurrency_id": "intake"}
-    page.dataset.samples.select(friendly(take_sample, engine, names), None, taken, **working)
+    page.dataset.samples.select(friendly(take_sample, engine, names), None, taken, show_progress_on=page.dataset.picker, **working)
     page.dataset.onward.click(lambda: gr.Tabs(selected="train"), None, page.tabs, **silent())
     button, active = opened
     button.click(lambda run_id: (run_id, gr.Tabs(selected="train")), active, [page.train.run, page.tabs], **silent())

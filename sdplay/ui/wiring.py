@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from typing import Any
+
 import gradio as gr
 from gradio.block_function import BlockFunction
 
-from sdplay.ui.tabs.events import newest_counts
+from sdplay.ui.tabs.events import newest_counts, silent
 
 CHOOSING = {"select", "input", "change", "expand", "star", "mix", "remove", "restore", "more"}
 """Events that come from a visitor choosing something; the others start work, or come from the page itself."""
+
+MOST_INPUTS = 30
+"""Handlers that take more have them gathered beforehand. It is the training form, whose handlers take some seventy."""
 
 
 def tune(blocks: gr.Blocks) -> None:
@@ -60,3 +66,37 @@ def without_progress(blocks: gr.Blocks) -> None:
     for handler in blocks.fns.values():
         if handler.show_progress == "hidden" and handler.outputs:
             handler.show_progress_on = [header]
+
+
+def gather_first(blocks: gr.Blocks) -> None:
+    """Let a handler that takes a whole form take one list, which a listener before it gathers on the page. Call it inside the page.
+
+    Once a handler was answered, Gradio 6.31 counts its inputs among the places where progress shows, and goes through all of those at
+    the start and end of every later event: after a training was started, that took the page 0.1 s of each second while it watched.
+    """
+    for handler in list(blocks.fns.values()):
+        if handler.fn is None or len(handler.inputs) <= MOST_INPUTS:
+            continue
+        triggers = [getattr(blocks.blocks[target], event) for target, event in handler.targets if target is not None]
+        gathered = gr.JSON(visible=False)
+        gr.on(triggers, None, handler.inputs, gathered, js="(...values) => [values]", **{**silent(), "trigger_mode": "multiple"})
+        handler.fn = _of_a_list(handler.fn, handler.inputs)
+        handler.inputs = [gathered]
+        _last(blocks, handler)
+
+
+def _of_a_list(function: Callable[..., Any], controls: Sequence[Any]) -> Callable[[list[Any]], Any]:
+    """Reads each value as Gradio reads it for its control."""
+    assert all(control.data_model is None for control in controls), "a value that is more than plain JSON has to be an input"
+
+    def handler(values: list[Any]) -> Any:  # noqa: ANN401  whatever the function answers
+        return function(*(control.preprocess(value) for control, value in zip(controls, values, strict=True)))
+
+    handler.__name__ = getattr(function, "__name__", "handler")
+    return handler
+
+
+def _last(blocks: gr.Blocks, handler: BlockFunction) -> None:
+    """A page hears an event's listeners one by one, each after the answer of the one before."""
+    fns = blocks.default_config.fns
+    fns[handler._id] = fns.pop(handler._id)

@@ -15,7 +15,7 @@ from starlette.testclient import TestClient
 from sdplay.engine import Engine
 from sdplay.events import Submitted
 from sdplay.runs import RunLog
-from sdplay.ui import app, pulse
+from sdplay.ui import app, pulse, wiring
 from sdplay.ui.tabs.events import newest_counts
 from tests.test_history import finished_run
 
@@ -80,6 +80,43 @@ def test_handlers_that_show_no_progress_report_it_to_no_part_of_a_tab(engine: En
 
     assert hidden
     assert places == {"header"}
+
+
+def test_progress_that_is_shown_is_shown_in_one_place(engine: Engine) -> None:
+    """A place that ever showed some is gone through at every event from then on: seventy of them took more than all else."""
+    page = app.build(engine)
+
+    shown = [handler for handler in page.fns.values() if handler.show_progress != "hidden" and handler.outputs]
+
+    assert shown
+    assert {len(handler.show_progress_on or handler.outputs) for handler in shown} == {1}
+
+
+def test_the_training_forms_handlers_take_one_list_that_was_gathered_before(engine: Engine) -> None:
+    page = app.build(engine)
+    start_id = next(block._id for block in page.blocks.values() if block.elem_id == "train-start")
+
+    gathering, start = (handler for handler in page.fns.values() if (start_id, "click") in handler.targets)
+
+    assert gathering.fn is None
+    assert start.inputs == gathering.outputs
+    assert max(len(handler.inputs) for handler in page.fns.values() if handler.fn) <= wiring.MOST_INPUTS < len(gathering.inputs)
+
+
+def test_a_gathered_form_is_read_as_gradio_reads_its_controls() -> None:
+    heard: list[tuple[object, ...]] = []
+    with gr.Blocks() as page:
+        controls = [gr.Number(precision=0) for _ in range(wiring.MOST_INPUTS)] + [gr.Radio([("Quick try", "quick")])]
+        gr.Button("Start").click(lambda *given: heard.append(given), controls, None)
+        wiring.gather_first(page)
+    handler = list(page.fns.values())[-1]
+    assert handler.fn is not None
+
+    handler.fn([3.0] * wiring.MOST_INPUTS + ["quick"])
+
+    assert heard == [(3,) * wiring.MOST_INPUTS + ("quick",)]
+    with pytest.raises(gr.Error, match="not in the list of choices"):
+        handler.fn([3.0] * wiring.MOST_INPUTS + ["slow"])
 
 
 def test_every_part_of_the_page_has_a_tab_and_an_event_in_the_script(engine: Engine) -> None:

@@ -95,6 +95,7 @@ def wire_dataset_tab(engine: Engine, access: Access, tab: DatasetTab, base: gr.D
     opened = [tab.picker.change(show, inputs, shown, **silent())]
     opened += [control.change(show, inputs, shown, **silent()) for control in asked]
     heavy: dict[str, Any] = {"api_visibility": "private", "concurrency_limit": 2, "concurrency_id": "intake"}
+    heavy["show_progress_on"] = tab.intake.brought[0]
     intake, emptied = tab.intake, [tab.picker, *tab.intake.brought]
     desk = Desk(engine, access)
     intake.make.click(friendly(desk.make_dataset), [*intake.brought, intake.name], [*emptied, intake.name, tab.outcome], **heavy)
