@@ -182,9 +182,8 @@ def run_pipeline(parts: Parts, request: DrawRequest, filler: Any, **arguments: A
     if request.guidance_rescale:
         arguments["guidance_rescale"] = _supported(request.guidance_rescale, pipeline)
     steps = Steps(pipeline)
-    guiding = guided_from(parts.denoiser, request.guided_from, steps.first(request.guidance_stop))
-    if request.guidance_scale <= 1:
-        guiding = nullcontext()
+    stop = steps.first(request.guidance_stop)
+    guiding = guided_from(parts.denoiser, request.guided_from, stop) if request.guidance_scale > 1 else nullcontext()
     with guiding, _drawing_with(pipeline, scheduler, generators, expected if request.after_step else None), autocast(parts.device):
         return pipeline(
             prompt_embeds=request.conditioning.hidden,

@@ -11,6 +11,7 @@ import tempfile
 import zipfile
 from collections.abc import Callable
 from dataclasses import asdict
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -115,13 +116,14 @@ def _response(path: Path, width: int) -> Response:
     headers = {"Cache-Control": _FOREVER, "X-Content-Type-Options": "nosniff"}
     if path.suffix not in (".png", ".jpg"):
         return FileResponse(path, headers=headers, filename=path.name, media_type="application/octet-stream")
-    if width in WIDTHS and (small := _smaller(path, width)):
+    if width in WIDTHS and (small := _smaller(path, width, path.stat().st_mtime_ns)):
         return Response(small, media_type="image/webp", headers=headers)
     return FileResponse(path, headers=headers)
 
 
-def _smaller(path: Path, width: int) -> bytes | None:
-    """WebP of at most `width` px; None when the picture is that small already."""
+@lru_cache(maxsize=512)
+def _smaller(path: Path, width: int, changed_at: int) -> bytes | None:
+    """WebP of at most `width` px; None when the picture is that small already. Made once for a file as it was at that time."""
     with Image.open(path) as opened:
         if max(opened.size) <= width:
             return None

@@ -28,11 +28,13 @@ def client() -> TestClient:
 
 @pytest.mark.parametrize("path", ["/page", "/parts"])
 def test_the_script_comes_before_a_pages_own(client: TestClient, path: str) -> None:
-    answer = client.get(path)
+    answer, plain = client.get(path), client.get(path, headers={"accept-encoding": "identity"})
 
-    assert answer.content == calm(PAGE.encode())
+    assert answer.content == plain.content == calm(PAGE.encode())
     assert answer.text.index("requestAnimationFrame") < answer.text.index("first()")
-    assert int(answer.headers["content-length"]) == len(answer.content)
+    assert int(plain.headers["content-length"]) == len(plain.content)
+    assert answer.headers["content-encoding"] == "gzip"
+    assert "content-encoding" not in plain.headers
 
 
 def test_what_is_no_page_stays(client: TestClient) -> None:
