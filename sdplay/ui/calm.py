@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import gzip
 from pathlib import Path
 
+import brotli
 import gradio as gr
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 REST_S = 0.02
 """How long Gradio's queue sleeps when it has found nothing to do."""
-GZIP_LEVEL = 5
+BROTLI_QUALITY = 4
+"""As Gradio compresses its assets."""
 _HEAD = b"<head>"
 _SCRIPT = Path(__file__).with_name("calm.js").read_bytes()
 
@@ -34,7 +35,7 @@ class CalmPages:
         """Pages are sent once they are whole; all else passes as it comes."""
         start: Message | None = None
         body = b""
-        is_zipped = scope["type"] == "http" and "gzip" in Headers(scope=scope).get("accept-encoding", "")
+        is_small = scope["type"] == "http" and "br" in Headers(scope=scope).get("accept-encoding", "")
 
         async def pass_on(message: Message) -> None:
             nonlocal start, body
@@ -47,8 +48,8 @@ class CalmPages:
                 if not message.get("more_body"):
                     page = calm(body)
                     if page != body:
-                        page = gzip.compress(page, GZIP_LEVEL) if is_zipped else page
-                        start = _with_length(start, page, is_zipped)
+                        page = brotli.compress(page, quality=BROTLI_QUALITY) if is_small else page
+                        start = _with_length(start, page, is_small)
                     await send(start)
                     await send({"type": "http.response.body", "body": page})
 
@@ -64,7 +65,7 @@ def _is_page(start: Message) -> bool:
     return any(name == b"content-type" and value.startswith(b"text/html") for name, value in start["headers"])
 
 
-def _with_length(start: Message, page: bytes, is_zipped: bool) -> Message:
+def _with_length(start: Message, page: bytes, is_small: bool) -> Message:
     headers = [(name, value) for name, value in start["headers"] if name != b"content-length"]
     headers += [(b"content-length", str(len(page)).encode()), (b"vary", b"accept-encoding")]
-    return {**start, "headers": [*headers, (b"content-encoding", b"gzip")] if is_zipped else headers}
+    return {**start, "headers": [*headers, (b"content-encoding", b"br")] if is_small else headers}

@@ -33,7 +33,7 @@ def test_the_script_comes_before_a_pages_own(client: TestClient, path: str) -> N
     assert answer.content == plain.content == calm(PAGE.encode())
     assert answer.text.index("requestAnimationFrame") < answer.text.index("first()")
     assert int(plain.headers["content-length"]) == len(plain.content)
-    assert answer.headers["content-encoding"] == "gzip"
+    assert answer.headers["content-encoding"] == "br"
     assert "content-encoding" not in plain.headers
 
 
