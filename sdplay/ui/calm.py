@@ -35,7 +35,7 @@ class CalmPages:
         """Pages are sent once they are whole; all else passes as it comes."""
         start: Message | None = None
         body = b""
-        is_small = scope["type"] == "http" and "br" in Headers(scope=scope).get("accept-encoding", "")
+        takes_brotli = scope["type"] == "http" and "br" in Headers(scope=scope).get("accept-encoding", "")
 
         async def pass_on(message: Message) -> None:
             nonlocal start, body
@@ -48,8 +48,8 @@ class CalmPages:
                 if not message.get("more_body"):
                     page = calm(body)
                     if page != body:
-                        page = brotli.compress(page, quality=BROTLI_QUALITY) if is_small else page
-                        start = _with_length(start, page, is_small)
+                        page = brotli.compress(page, quality=BROTLI_QUALITY) if takes_brotli else page
+                        start = _with_length(start, page, takes_brotli)
                     await send(start)
                     await send({"type": "http.response.body", "body": page})
 
@@ -65,7 +65,7 @@ def _is_page(start: Message) -> bool:
     return any(name == b"content-type" and value.startswith(b"text/html") for name, value in start["headers"])
 
 
-def _with_length(start: Message, page: bytes, is_small: bool) -> Message:
+def _with_length(start: Message, page: bytes, takes_brotli: bool) -> Message:
     headers = [(name, value) for name, value in start["headers"] if name != b"content-length"]
     headers += [(b"content-length", str(len(page)).encode()), (b"vary", b"accept-encoding")]
-    return {**start, "headers": [*headers, (b"content-encoding", b"br")] if is_small else headers}
+    return {**start, "headers": [*headers, (b"content-encoding", b"br")] if takes_brotli else headers}

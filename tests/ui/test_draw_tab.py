@@ -131,10 +131,10 @@ def test_on_a_public_server_no_adapter_of_a_mix_is_a_path() -> None:
 
 def test_words_that_the_base_was_never_shown_are_told_before(engine: Engine, tiny_base: Path) -> None:
     assert "mini was never shown: paris, skech (sketch?)." in tell_before(
-        engine, Access(), "a fox in paris, skech style", "mini", [], 4, "adapter"
+        engine, Access(), "a fox in paris, skech style", "mini", [], 4, "adapter", 1.0
     )
-    assert not tell_before(engine, Access(), "a fox, sketch style", "mini", [], 4, "adapter")
-    assert not tell_before(engine, Access(), "a fox in paris", str(tiny_base), [], 4, "adapter"), "it does not say what it was shown"
+    assert not tell_before(engine, Access(), "a fox, sketch style", "mini", [], 4, "adapter", 1.0)
+    assert not tell_before(engine, Access(), "a fox in paris", str(tiny_base), [], 4, "adapter", 1.0), "it does not say what it was shown"
     assert "alarm clock" in tell_vocabulary(engine, Access(), "mini")
     assert tell_vocabulary(engine, Access(), str(tiny_base)) == ""
 
@@ -142,10 +142,12 @@ def test_words_that_the_base_was_never_shown_are_told_before(engine: Engine, tin
 def test_a_setting_that_changes_nothing_says_so(engine: Engine) -> None:
     told = "Guidance reference base changes nothing here."
 
-    assert told in tell_before(engine, Access(), "fox", "mini", [], 4, "base")
-    assert told in tell_before(engine, Access(), "fox", "mini", ["a.safetensors"], 1, "base")
-    assert not tell_before(engine, Access(), "fox", "mini", ["a.safetensors"], 4, "base")
-    assert not tell_before(engine, Access(), "fox", "mini", [], 4, "adapter")
+    assert told in tell_before(engine, Access(), "fox", "mini", [], 4, "base", 1.0)
+    assert told in tell_before(engine, Access(), "fox", "mini", ["a.safetensors"], 1, "base", 1.0)
+    assert not tell_before(engine, Access(), "fox", "mini", ["a.safetensors"], 4, "base", 1.0)
+    assert not tell_before(engine, Access(), "fox", "mini", [], 4, "adapter", 1.0)
+    assert "Guidance until changes nothing here." in tell_before(engine, Access(), "fox", "mini", [], 1, "adapter", 0.5)
+    assert not tell_before(engine, Access(), "fox", "mini", [], 4, "adapter", 0.5)
 
 
 def test_on_a_public_server_nothing_is_told_of_a_folder(engine: Engine) -> None:
@@ -154,5 +156,5 @@ def test_on_a_public_server_nothing_is_told_of_a_folder(engine: Engine) -> None:
     assert "alarm clock" in tell_vocabulary(engine, Access(), folder)
     assert tell_vocabulary(engine, public, folder) == ""
     assert tell_vocabulary(engine, public, None) == "", "the box of the base is empty"
-    assert "paris" in tell_before(engine, Access(), "paris", folder, [], 4, "adapter")
-    assert tell_before(engine, public, "paris", folder, [], 4, "adapter") == ""
+    assert "paris" in tell_before(engine, Access(), "paris", folder, [], 4, "adapter", 1.0)
+    assert tell_before(engine, public, "paris", folder, [], 4, "adapter", 1.0) == ""

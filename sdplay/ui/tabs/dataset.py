@@ -94,9 +94,9 @@ def wire_dataset_tab(engine: Engine, access: Access, tab: DatasetTab, base: gr.D
     show, look = friendly(show_dataset, engine), friendly(examine, engine)
     opened = [tab.picker.change(show, inputs, shown, **silent())]
     opened += [control.change(show, inputs, shown, **silent()) for control in asked]
-    heavy: dict[str, Any] = {"api_visibility": "private", "concurrency_limit": 2, "concurrency_id": "intake"}
-    heavy["show_progress_on"] = tab.intake.brought[0]
     intake, emptied = tab.intake, [tab.picker, *tab.intake.brought]
+    heavy: dict[str, Any] = {"api_visibility": "private", "concurrency_limit": 2, "concurrency_id": "intake"}
+    heavy["show_progress_on"] = intake.brought[0]
     desk = Desk(engine, access)
     intake.make.click(friendly(desk.make_dataset), [*intake.brought, intake.name], [*emptied, intake.name, tab.outcome], **heavy)
     grown = intake.add.click(friendly(desk.add_pictures), emptied, [*emptied, tab.outcome], **heavy)

@@ -106,7 +106,7 @@ def create_draw_tab(engine: Engine, access: Access) -> DrawTab:
     upload.upload(friendly(add_upload, engine), [upload, adapters], [adapters, upload], **quick())
     filled = [prompt, seeds, count, base, adapters, *strengths, start.strength, *form.inputs, start.note]
     names = tuple(form.controls)
-    said_of = [prompt, base, adapters, form.controls["guidance_scale"], form.controls["guidance_from"]]
+    said_of = [prompt, base, adapters, *(form.controls[f"guidance_{name}"] for name in ("scale", "from", "stop"))]
     gr.on([control.change for control in said_of], friendly(tell_before, engine, access), said_of, said.before, **live())
     base.change(friendly(tell_vocabulary, engine, access), base, said.vocabulary, **silent())
     start.settings.upload(friendly(fill_from_file, names), start.settings, [*filled, start.settings], **quick())
@@ -169,13 +169,15 @@ def _create_start() -> _Start:
 def tell_before(engine: Engine, access: Access, prompt: str, base_model: str, *more: Any) -> str:  # noqa: ANN401  whatever the controls hold
     """What of the form will change nothing: words that the base was never shown, and a setting that needs an adapter.
 
-    more: the adapters, guidance, and what it goes away from.
+    more: the adapters, guidance, what it goes away from, and where it stops.
     """
-    adapters, guidance, guided_from = more
+    adapters, guidance, guided_from, stop = more
     strangers = engine.known_words.strangers(base_model, adapters or [], [prompt]) if access.may_name(base_model) else []
     said = strangers_line(base_model, strangers)
     if guided_from == "base" and (not adapters or (guidance or 0) <= 1):
         said += message("note", "Guidance reference base changes nothing here.", "It needs an adapter, and guidance above 1.")
+    if stop is not None and stop < 1 and (guidance or 0) <= 1:
+        said += message("note", "Guidance until changes nothing here.", "It needs guidance above 1.")
     return said
 
 
