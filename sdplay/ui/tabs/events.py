@@ -19,6 +19,11 @@ def quick() -> dict[str, Any]:
     return {"concurrency_limit": None, "show_progress": "hidden", "api_visibility": "private"}
 
 
+def in_turn() -> dict[str, Any]:
+    """`quick`, for edits that each hold the whole: all of them, one after the other. Side by side, an older answer may come last."""
+    return {**quick(), "concurrency_limit": 1, "trigger_mode": "multiple"}
+
+
 def silent() -> dict[str, Any]:
     """For what the page does by itself and what never fails: past the queue."""
     return {"queue": False, "show_progress": "hidden", "api_visibility": "private"}

@@ -23,7 +23,7 @@ from sdplay.ui.forms import Control
 from sdplay.ui.html import html_block
 from sdplay.ui.pulse import Pulse
 from sdplay.ui.tabs import styles as styles_panel
-from sdplay.ui.tabs.events import live, quick, silent
+from sdplay.ui.tabs.events import in_turn, live, quick, silent
 from sdplay.ui.tabs.experiment import create_panel
 from sdplay.ui.views.dataset import example_choices
 from sdplay.ui.views.prompt import Names, Reading, Tokens, preview, trigger_card
@@ -155,7 +155,7 @@ def _create_editor(engine: Engine, first: PromptSet) -> tuple[gr.Textbox, gr.Tex
     )  # fmt: skip
     view.change(show_view, view, [shown, help_text, train, sample], **silent())
     gr.on([train.change, sample.change], refresh_table, [train, sample, seen], [shown, seen], **live())
-    shown.edit(friendly(edit_rows), None, [train, sample, seen], **{**quick(), "trigger_mode": "multiple"})
+    shown.edit(friendly(edit_rows), None, [train, sample, seen], **in_turn())
     return train, sample, negative
 
 
