@@ -22,6 +22,7 @@ from sdplay.hub import MINI
 from sdplay.presets import training_preset
 from sdplay.ui import api, languages, learning, wiring
 from sdplay.ui.access import Access
+from sdplay.ui.assets import KeptAssets
 from sdplay.ui.calm import CalmPages, rest_when_free
 from sdplay.ui.errors import friendly
 from sdplay.ui.files import add_file_route
@@ -118,7 +119,7 @@ def serve(
         server_name=host, server_port=port, share=share, auth=(USER, password) if password else None, prevent_thread_lock=True,
         theme=theme(), head=head(), ssr_mode=False, mcp_server=True, run_history=False, show_error=False, quiet=True,
         allowed_paths=[], max_file_size="50mb", footer_links=["api", "settings"], state_session_capacity=200,
-        app_kwargs={"middleware": [Middleware(CalmPages)]},
+        app_kwargs={"middleware": [Middleware(KeptAssets), Middleware(CalmPages)]},
     )  # fmt: skip
     for add_route in (add_file_route, add_pulse_route, languages.add_language_route):
         add_route(app, engine, lambda request: _is_visitor(app, request))

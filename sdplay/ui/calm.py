@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import brotli
 import gradio as gr
-from starlette.datastructures import Headers
+from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from sdplay.ui.compressing import compressed
 
 REST_S = 0.02
 """How long Gradio's queue sleeps when it has found nothing to do."""
-BROTLI_QUALITY = 4
-"""As Gradio compresses its assets."""
 _HEAD = b"<head>"
 _SCRIPT = Path(__file__).with_name("calm.js").read_bytes()
 
@@ -35,7 +34,6 @@ class CalmPages:
         """Pages are sent once they are whole; all else passes as it comes."""
         start: Message | None = None
         body = b""
-        takes_brotli = scope["type"] == "http" and "br" in Headers(scope=scope).get("accept-encoding", "")
 
         async def pass_on(message: Message) -> None:
             nonlocal start, body
@@ -48,8 +46,8 @@ class CalmPages:
                 if not message.get("more_body"):
                     page = calm(body)
                     if page != body:
-                        page = brotli.compress(page, quality=BROTLI_QUALITY) if takes_brotli else page
-                        start = _with_length(start, page, takes_brotli)
+                        page, headers = compressed(page, Headers(scope=scope).get("accept-encoding", ""))
+                        MutableHeaders(scope=start).update(headers)
                     await send(start)
                     await send({"type": "http.response.body", "body": page})
 
@@ -63,9 +61,3 @@ def calm(page: bytes) -> bytes:
 
 def _is_page(start: Message) -> bool:
     return any(name == b"content-type" and value.startswith(b"text/html") for name, value in start["headers"])
-
-
-def _with_length(start: Message, page: bytes, takes_brotli: bool) -> Message:
-    headers = [(name, value) for name, value in start["headers"] if name != b"content-length"]
-    headers += [(b"content-length", str(len(page)).encode()), (b"vary", b"accept-encoding")]
-    return {**start, "headers": [*headers, (b"content-encoding", b"br")] if takes_brotli else headers}

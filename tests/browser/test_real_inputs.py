@@ -68,7 +68,7 @@ def test_photos_with_a_csv_of_captions(visit: Visit, shared: Path) -> None:
     train(visit, "monster-run", steps=5000)
     visit.wait_for_text("#run-bar-text", "of 5000")
     visit.page.reload()
-    visit.wait_for_text("#run-bar-text", "of 5000")
+    visit.wait_for_text("#run-bar-text", "loss")
     visit.page.click("#run-bar-stop")
     visit.tab("train")
     visit.wait_for_text("#train-status", "stopped")

@@ -9,7 +9,7 @@ from sdplay.compare import Cell, Comparison
 from sdplay.config import CompareConfig
 from sdplay.data import Dataset, Skipped
 from sdplay.drawing_plan import Effort
-from sdplay.events import Failed, Finished, Samples, Started, Step, Submitted, Validation, fold
+from sdplay.events import Checkpoint, Failed, Finished, Samples, Started, Step, Stopped, Submitted, Validation, fold
 from sdplay.history import RunSummary
 from sdplay.library import Adapter, AdapterFacts
 from sdplay.ui.views import chart, compare, dataset, history, live, prompt, run
@@ -70,6 +70,15 @@ def test_the_run_bar_says_step_pace_and_loss() -> None:
     assert "30 s left" in bar  # 60 steps at 0.5 s
     assert "loss 0.2500" in bar
     assert "2 more waiting" in bar
+
+
+def test_a_run_that_was_stopped_before_its_first_step_does_not_claim_to_have_kept_anything() -> None:
+    at_once = fold([Submitted(steps=100), Started(step=0, device="CPU"), Stopped(step=0)])
+    later = fold([Submitted(steps=100), Started(step=0, device="CPU"), Checkpoint(step=7), Stopped(step=7)])
+
+    assert run.STOPPED_AT_ONCE in run.run_bar(row(at_once), waiting=0)
+    assert run.WORDS["stopped"] in run.run_bar(row(later), waiting=0)
+    assert "anything to keep" in run.run_details(row(at_once))
 
 
 def test_a_failure_shows_its_cause_and_what_to_do() -> None:

@@ -20,6 +20,7 @@ WORDS = {
     "failed": "failed",
     "interrupted": "interrupted, it can be resumed",
 }
+STOPPED_AT_ONCE = "stopped before it had learned anything"
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,8 @@ def run_bar(row: RunRow | None, waiting: int) -> str:
 
 def phase_words(state: RunState) -> str:
     """What is being done just now: `sampling 3/8`, `training`, `failed`."""
+    if state.status == "stopped" and not state.checkpoints:
+        return STOPPED_AT_ONCE
     if state.status != "running" or not state.phase:
         return WORDS[state.status]
     count = f" {state.phase_done}/{state.phase_total}" if state.phase_total and state.phase_done else ""
@@ -94,7 +97,8 @@ def run_details(row: RunRow, took: str = "") -> str:
         for artifact in row.state.artifacts
     )
     values = "".join(f"<dt>{esc(key)}</dt><dd>{esc(_plain(value))}</dd>" for key, value in settings.items() if value not in ("", None))
-    note = f"<p>{esc(_readers(row))}</p>" if files else "<p>No file yet: it is written when the run ends.</p>"
+    none = "It ended before there was anything to keep." if row.state.ended else "No file yet: it is written when the run ends."
+    note = f"<p>{esc(_readers(row) if files else none)}</p>"
     return (
         f'<div class="sd-card"><h2>Files</h2><ul class="sd-files">{files}</ul>{note}{took}'
         f"<details><summary>Settings ({count_of(len(settings), 'value')})</summary>"
