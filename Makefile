@@ -33,13 +33,14 @@ mini: $(VENV)/.installed-dev  ## train the embedded base model anew (hours; need
 clean:          ## remove what these commands made
 	rm -rf $(VENV) .mini .pytest_cache .ruff_cache .mypy_cache
 
+# --no-compile: Python compiles what is imported when it is, a third of what is installed; compiling all takes half a minute.
 $(VENV)/.installed: requirements.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install -q --disable-pip-version-check -r requirements.txt
+	$(BIN)/python -m pip install -q --disable-pip-version-check --no-compile -r requirements.txt
 	touch $@
 
 $(VENV)/.installed-dev: tests/requirements.txt $(VENV)/.installed
-	$(BIN)/python -m pip install -q --disable-pip-version-check -r tests/requirements.txt
+	$(BIN)/python -m pip install -q --disable-pip-version-check --no-compile -r tests/requirements.txt
 	touch $@
 
 # The browser tests skip, and say so, where no Chromium can be had.

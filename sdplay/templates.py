@@ -176,12 +176,12 @@ def _variable(group: _Group) -> _Variable:
     name = "".join(piece for piece in pieces if isinstance(piece, str)).strip()
     if name in VARIABLES and len(pieces) == 1:
         return _Variable(name)
-    where = f"at character {group.start + 1}"
+    place = group.start + 1
     if not name or any(not isinstance(piece, str) for piece in pieces):
-        raise TemplateError(f"The braces {where} hold neither a variable nor alternatives.", "Write {token} or {one|another}.")
+        raise TemplateError(f"The braces at character {place} hold neither a variable nor alternatives.", "Write {token} or {one|another}.")
     near = difflib.get_close_matches(name.lower(), VARIABLES, n=1)
     known = "Known are " + ", ".join(f"{{{variable}}}" for variable in VARIABLES) + "; for alternatives write {one|another}."
-    raise TemplateError(f"There is no variable {{{name}}} ({where}).", f"Did you mean {{{near[0]}}}?" if near else known)
+    raise TemplateError(f"There is no variable {{{name}}} (at character {place}).", f"Did you mean {{{near[0]}}}?" if near else known)
 
 
 def _check_count(combinations: int) -> None:

@@ -52,6 +52,24 @@ def test_a_row_is_added_moved_copied_and_deleted_and_the_text_follows(visit: Vis
     assert visit.complaints == []
 
 
+def test_a_mistake_is_said_beneath_its_row_until_it_is_mended(visit: Visit) -> None:
+    open_tab(visit)
+    row = visit.page.locator(ROWS).nth(1)
+    template = row.locator("[name=text]")
+
+    template.fill("rocket,  {tokn} style")
+    template.blur()
+    visit.wait_for_text(f"{ROWS} .sd-mistake", "{tokn}")
+    assert row.locator(".sd-mistake").count() == visit.page.locator(".sd-mistake").count() == 1
+    assert template.get_attribute("aria-invalid") == "true"
+
+    template.fill("rocket, {token} style")
+    template.blur()
+    visit.page.wait_for_selector(".sd-mistake", state="detached")
+    assert template.get_attribute("aria-invalid") == "false"
+    assert visit.complaints == []
+
+
 def test_what_is_typed_as_text_is_in_the_table(visit: Visit) -> None:
     open_tab(visit)
 

@@ -300,11 +300,13 @@ def show_preview(engine: Engine, dataset_id: str | None, key: str | None, base_m
 
 def read(engine: Engine, line: str, values: templates.Values) -> Reading:
     """A line's template as texts, or what is wrong with it."""
+    shown = line
     try:
         row = _row(line)
+        shown = row.text
         texts = templates.expand_all(engine.resolve(row.text), values)
     except TemplateError as error:
-        return Reading(line, error=str(error))
+        return Reading(shown, error=str(error))
     return Reading(row.text, texts=tuple(texts[:MOST_TEXTS]), total=len(texts), share=row.weight)
 
 

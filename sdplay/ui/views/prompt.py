@@ -156,7 +156,9 @@ def _short(reading: Reading) -> str:
 
 
 def _problem(reading: Reading) -> str:
-    return message("error", f"“{reading.template[:80]}”: {reading.error}")
+    """The table's script says the same beneath the row, which it finds by its text."""
+    told = message("error", f"“{reading.template[:80]}”: {reading.error}")
+    return f'<div data-mistake="{esc(reading.template)}" data-why="{esc(reading.error)}">{told}</div>'
 
 
 def _readable(token: str) -> str:

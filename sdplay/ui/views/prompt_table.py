@@ -68,8 +68,22 @@ element.addEventListener('change', event => {
   if (event.target.name === 'use' && !row.querySelector('[name=use]:checked')) event.target.checked = true;
   send();
 });
+const panel = element.closest('[role=tabpanel]') ?? document.body;
+const mark = () => {
+  const wrong = new Map([...panel.querySelectorAll('[data-mistake]')].map(({dataset}) => [dataset.mistake, dataset.why]));
+  for (const row of rows()) {
+    const field = row.querySelector('[name=text]'), why = wrong.get(field.value.trim().replace(/\\s+/g, ' ')) ?? '';
+    if ((row.dataset.why ?? '') === why) continue;
+    row.dataset.why = why;
+    field.setAttribute('aria-invalid', String(why !== ''));
+    row.querySelector('.sd-mistake')?.remove();
+    if (why) row.append(Object.assign(document.createElement('p'), {className: 'sd-mistake', textContent: why}));
+  }
+};
+new MutationObserver(mark).observe(panel, {childList: true, subtree: true});
 """
-"""Rows are moved in the browser at once; what the table holds is sent after every change."""
+"""Rows are moved in the browser at once; what the table holds is sent after every change. What the preview finds wrong with a template is
+said beneath its row, too."""
 
 
 def table(rows: Sequence[PromptRow]) -> str:
