@@ -33,7 +33,7 @@ mini: $(VENV)/.installed-dev  ## train the embedded base model anew (hours; need
 clean:          ## remove what these commands made
 	rm -rf $(VENV) .mini .pytest_cache .ruff_cache .mypy_cache
 
-# --no-compile: Python compiles what is imported when it is, a third of what is installed; compiling all takes half a minute.
+# --no-compile: Python compiles what is imported when it is, a seventh of all for the page; compiling everything takes half a minute.
 $(VENV)/.installed: requirements.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install -q --disable-pip-version-check --no-compile -r requirements.txt
