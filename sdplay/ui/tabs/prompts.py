@@ -140,7 +140,7 @@ def _create_editor(engine: Engine, first: PromptSet) -> tuple[gr.Textbox, gr.Tex
     with gr.Row(elem_classes="sd-beside"):
         gr.Markdown(VARIABLES_HELP, elem_id="prompts-help")
         view = gr.Radio(list(VIEWS), value=VIEWS[0], show_label=False, label="Edit as", elem_id="prompts-view", container=False)
-    seen = gr.State(_mark(train_text, sample_text))
+    seen = gr.Textbox(_mark(train_text, sample_text), visible="hidden", label="What the table was last told", elem_id="prompts-seen")
     shown = gr.HTML(show_rows(train_text, sample_text), elem_id="prompts-table", js_on_load=TABLE_JS, apply_default_css=False)
     help_text = gr.Markdown(TEXT_HELP, visible=False)
     train = gr.Textbox(
@@ -203,7 +203,11 @@ def show_view(view: str) -> list[Any]:
 
 
 def refresh_table(train: str, sample: str, seen: str) -> tuple[Any, Any]:
-    """The table anew, unless it is where the texts came from."""
+    """The table anew, unless it is where the texts came from.
+
+    `seen` comes from the browser, with the texts: in a session's state it would be that of an edit that the browser has not heard of yet,
+    and the table would go back behind what was done in it.
+    """
     mark = _mark(train, sample)
     return (gr.skip(), gr.skip()) if mark == seen else (show_rows(train, sample), mark)
 
