@@ -24,15 +24,12 @@ function build(card) {
   const open = make('button', {type: 'button', className: 'sd-open', onclick: () => edit(card.key)}, frame);
   const out = make('button', {type: 'button', className: 'sd-out', onclick: () => toggle(card.key)});
   const text = make('textarea', {rows: 3, placeholder: 'Describe what is in the picture'});
-  const keep = () => {
+  text.addEventListener('change', () => {
     const now = cards.get(card.key);
-    if (!now || now.card.caption === text.value) return;
     now.card = {...now.card, caption: text.value};
     now.pending = ++serial;
     trigger('edit', {dataset: dataset(), key: card.key, text: text.value, serial});
-  };
-  text.addEventListener('change', keep);
-  text.addEventListener('blur', keep);  // a field that was moved while it was written in says nothing of a change
+  });
   text.addEventListener('keydown', event => {
     if (event.key !== 'Enter' || event.shiftKey || event.isComposing) return;
     event.preventDefault();
