@@ -51,9 +51,10 @@ MENDS = (
         "let nodesOf=new WeakMap;function Z(e,t){let n=nodesOf.get(e);if(!n){n=new Map;let r=[e];for(let e of r)n.has(e.id)||n.set(e.id,e),"
         "e.children&&r.push(...e.children);nodesOf.set(e,n)}return n.get(t)??null}",
     ),
+    # That map is forgotten where a part of the tree is put in anew.
+    Mend("core-", "a.children=i.children,this.#f(i)", "a.children=i.children,nodesOf=new WeakMap,this.#f(i)"),
     # The page as it stands in the document is built, and built again at once by what is there for a page that changes. Now if it does.
     Mend("Blocks-", "le(()=>{v(),oe(()=>{O.reload(", "le(()=>{v()&&oe(()=>{O.reload("),
-    Mend("core-", "a.children=i.children,this.#f(i)", "a.children=i.children,nodesOf=new WeakMap,this.#f(i)"),
 )
 
 

@@ -12,6 +12,21 @@ from tests.browser.test_page import take_style_sample
 
 pytestmark = pytest.mark.browser
 ROWS = "#prompts-table .sd-row:not([hidden])"
+LATE_MS = 1500
+SLOW_UNQUEUED = f"""() => {{
+  const fetched = window.fetch;
+  window.tables = 0;
+  window.looks = 0;
+  window.fetch = async (address, ...how) => {{
+    if (!String(address).includes('/run/predict')) return fetched(address, ...how);
+    await new Promise(done => setTimeout(done, {LATE_MS}));
+    const answer = await fetched(address, ...how);
+    window.tables += (await answer.clone().text()).includes('sd-rows');
+    window.looks += 1;
+    return answer;
+  }};
+}}"""
+"""What goes past the queue, such as the table's look at the texts, reaches the server late; edits do not. `tables`: how many were sent."""
 
 
 def open_tab(visit: Visit) -> None:
@@ -50,6 +65,21 @@ def test_a_row_is_added_moved_copied_and_deleted_and_the_text_follows(visit: Vis
     assert visit.page.locator(ROWS).count() == count
     visit.wait_for_text("#prompts-preview", "zebra, ohwx")
     assert visit.complaints == []
+
+
+def test_the_table_is_not_sent_anew_for_its_own_edits_when_the_texts_are_looked_at_late(visit: Visit) -> None:
+    open_tab(visit)
+    visit.page.evaluate(SLOW_UNQUEUED)
+
+    visit.page.locator(ROWS).last.locator("[name=text]").fill("zebra, {token}")
+    visit.page.locator(ROWS).last.locator("[data-move=copy]").click()
+    wait_for_value(visit, "prompts-sample", "zebra, {token}\nzebra, {token}")
+    visit.page.locator(ROWS).last.locator("[data-move=remove]").click()
+    visit.page.wait_for_function("document.querySelector('#prompts-sample textarea').value.split('zebra').length === 2")
+    visit.page.wait_for_timeout(3 * LATE_MS)
+
+    assert visit.page.evaluate("window.looks") >= 2
+    assert visit.page.evaluate("window.tables") == 0
 
 
 def test_a_mistake_is_said_beneath_its_row_until_it_is_mended(visit: Visit) -> None:
