@@ -23,12 +23,17 @@
   });
 
   const texts = new Map(), byWord = new Map(), loose = [], known = new Map();
+  const things = new Map();  // what is counted in a word too short to be looked for by itself: `{} text`
 
   function learn(catalogue) {
     const meant = new Set(Object.keys(catalogue.more));
     for (const [english, other] of Object.entries({...catalogue.texts, ...catalogue.more})) {
       if (!english.includes('{}')) { texts.set(english, other); continue; }
-      if (!meant.has(english) && !/[A-Za-z]/.test(english[0]) && english.replace(/\{\}|[^A-Za-z]/g, '').length < LEAST) continue;
+      if (!meant.has(english) && !/[A-Za-z]/.test(english[0]) && english.replace(/\{\}|[^A-Za-z]/g, '').length < LEAST) {
+        const thing = /^\{\} ([a-z]+)$/.exec(english)?.[1];
+        if (thing) things.set(thing, other);
+        continue;
+      }
       const pattern = {pieces: english.split('{}'), other, length: english.replaceAll('{}', '').length};
       const word = /^[A-Za-z]+(?=[ ,.:])/.exec(english)?.[0];
       const group = word ? byWord.get(word) ?? byWord.set(word, []).get(word) : loose;
@@ -57,10 +62,12 @@
     return parts.length > 1 && parts.every(Boolean) ? parts.join(', ') : text;
   };
   // `2 columns x 6 prompts`
-  const counted = text => text.split(' x ').map(part => part.replace(/^(\d+) (.+)$/, (all, number, thing) => whole(all) ?? all)).join(' x ');
+  const counted = text => text.split(' x ').map(part => part.replace(/^(\d+) (.+)$/, (all, number, thing) => whole(all) ?? things.get(thing)?.replace('{}', number) ?? all)).join(' x ');
 
   // What was put in: a text of its own, a count, a sentence, a list, or a name.
-  const put = part => texts.get(part) ?? (/^\d+ /.test(part) ? counted(part) : /^[A-Z].*[.!?]$/.test(part) ? translated(part) ?? part : listed(part));
+  const put = part => texts.get(part) ?? beforeSign(part) ?? (/^\d+ /.test(part) ? counted(part) : /^[A-Z].*[.!?]$/.test(part) ? translated(part) ?? part : listed(part));
+
+  const beforeSign = part => /[.;:,]$/.test(part) ? joined(texts.get(part.slice(0, -1)), part.at(-1)) : undefined;
 
   function filled({pieces, other}, text, isWide) {
     const found = slots(pieces, text), parts = found?.map(put);

@@ -145,6 +145,15 @@ def test_the_language_is_chosen_in_the_header_and_kept(visitors) -> None:  # noq
     assert visit.page.locator("#train-start").inner_text().strip() == "Start training"
 
 
+def test_what_is_put_into_a_text_is_german_too(visitors) -> None:  # noqa: ANN001
+    visit: Visit = visitors("?lang=de")
+    visit.tab("prompts")
+    visit.fill("prompts-train", "{token}")
+    visit.wait_for_text("#prompts-preview", "als 1 Text")
+    visit.fill("prompts-train", "{a|b} {token}")
+    visit.wait_for_text("#prompts-preview", "als 2 Texte")
+
+
 def test_a_refusal_is_said_in_german(visitors) -> None:  # noqa: ANN001
     visit: Visit = visitors("?lang=de")
     visit.tab("draw")
