@@ -13,7 +13,7 @@ from sdplay.ui.compressing import compressed
 REST_S = 0.02
 """How long Gradio's queue sleeps when it has found nothing to do."""
 _HEAD = b"<head>"
-_SCRIPT = Path(__file__).with_name("calm.js").read_bytes()
+_SCRIPT = b"".join(Path(__file__).with_name(name).read_bytes() for name in ("calm.js", "order.js"))
 
 
 def rest_when_free(blocks: gr.Blocks) -> None:

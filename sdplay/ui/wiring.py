@@ -8,7 +8,7 @@ from typing import Any
 import gradio as gr
 from gradio.block_function import BlockFunction
 
-from sdplay.ui.tabs.events import newest_counts, silent
+from sdplay.ui.tabs.events import silent
 
 CHOOSING = {"select", "input", "change", "expand", "star", "mix", "remove", "restore", "more"}
 """Events that come from a visitor choosing something; the others start work, or come from the page itself."""
@@ -25,18 +25,18 @@ def tune(blocks: gr.Blocks) -> None:
 
 
 def every_choice_counts(blocks: gr.Blocks) -> None:
-    """Take in each choice of a visitor, and answer the newest one.
+    """Take in each choice of a visitor, one after the other, so that the page shows the last.
 
     Gradio's own mode, "once", forgets what is pressed while the answer to the press before is on its way: the list then marks what was
     chosen, and the page shows something else. For what starts work, a button, that is right, and stays so.
     """
     for handler in blocks.fns.values():
         if handler.trigger_mode == "once" and handler.targets and {event for _, event in handler.targets} <= CHOOSING:
-            _newest_of_many(handler)
+            _one_after_the_other(handler)
 
 
 def one_repeats(blocks: gr.Blocks) -> None:
-    """Let at most one handler of an event have the mode "always_last"; the others become "multiple", and only their newest answer counts.
+    """Let at most one handler of an event have the mode "always_last"; the others become "multiple", one after the other.
 
     When such a handler ends and has missed something, Gradio 6.31 sends out the whole event again, not that handler alone. Two of them
     that overlap once then wake each other for ever.
@@ -48,12 +48,16 @@ def one_repeats(blocks: gr.Blocks) -> None:
         if repeating.isdisjoint(handler.targets):
             repeating |= set(handler.targets)
         else:
-            _newest_of_many(handler)
+            _one_after_the_other(handler)
 
 
-def _newest_of_many(handler: BlockFunction) -> None:
+def _one_after_the_other(handler: BlockFunction) -> None:
+    """Answer in the order in which was asked; side by side, the answer to the press before may come last, and stay.
+
+    The page asks in that order (`order.js`). The limit is for the queue, which answers a request before it has done it.
+    """
     handler.trigger_mode = "multiple"
-    handler.fn = newest_counts(handler.fn, len(handler.outputs)) if handler.fn else None
+    handler.concurrency_limit, handler.concurrency_id = 1, f"in-order-{handler._id}"
 
 
 def without_progress(blocks: gr.Blocks) -> None:

@@ -23,7 +23,7 @@ from sdplay.ui.errors import friendly
 from sdplay.ui.forms import Control, Form, controls_of
 from sdplay.ui.html import html_block, only_news
 from sdplay.ui.pulse import Pulse
-from sdplay.ui.tabs.events import live, quick, silent
+from sdplay.ui.tabs.events import in_turn, live, quick, silent
 from sdplay.ui.tabs.prompts import lines_of, prompt_choices
 from sdplay.ui.views import compare as views
 from sdplay.ui.views.prompt import strangers_line
@@ -150,7 +150,7 @@ def _create_result(engine: Engine, tab: CompareTab, buttons: Sequence[gr.Button]
     go_on.click(friendly(continue_comparison, engine), tab.shown, None, **quick())
     made.select(_chosen, None, tab.shown, **quick())
     viewer.ballot(friendly(begin_ballot, engine), None, viewer, **quick())
-    viewer.vote(friendly(vote, engine), None, None, **{**quick(), "trigger_mode": "multiple"})
+    viewer.vote(friendly(vote, engine), None, None, **in_turn())
     viewer.reveal(friendly(reveal, engine), None, [viewer, tab.judged], **quick())
     viewer.send(friendly(send_to_form, engine, tuple(tab.form.controls)), None, tab.asked, **quick())
 

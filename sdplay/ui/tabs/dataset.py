@@ -26,7 +26,7 @@ from sdplay.ui.html import html_block
 from sdplay.ui.tabs import dataset_tools
 from sdplay.ui.tabs.dataset_intake import Desk, Intake, create_intake, dataset_picker
 from sdplay.ui.tabs.dataset_tools import Tools, create_tools
-from sdplay.ui.tabs.events import quick, silent
+from sdplay.ui.tabs.events import in_turn, quick, silent
 from sdplay.ui.views import dataset as views
 from sdplay.ui.views.text import empty, esc, message, picture
 
@@ -113,13 +113,13 @@ def _wire_edits(engine: Engine, tab: DatasetTab, asked: list[Control]) -> list[A
     """What changes the open data set. Returns the events after which pictures may have to be looked at."""
     inputs, answered = [tab.picker, *asked], gr.State("")
     outputs = [*tab.shown, answered]
-    every: dict[str, Any] = {**quick(), "trigger_mode": "multiple"}  # none is dropped while another is on its way
+    every = in_turn()
     looked_at = [
         tab.grid.crop(friendly(set_crop, engine), asked, outputs, **every),
         tab.grid.mask(friendly(set_mask, engine), asked, outputs, **every),
         tab.findings.fix(friendly(apply_fix, engine), asked, outputs, **every),
-        tab.undo.click(friendly(undo_change, engine), inputs, outputs, **quick()),
-        tab.redo.click(friendly(redo_change, engine), inputs, outputs, **quick()),
+        tab.undo.click(friendly(undo_change, engine), inputs, outputs, **every),
+        tab.redo.click(friendly(redo_change, engine), inputs, outputs, **every),
     ]
     edited = [
         tab.grid.edit(friendly(edit_caption, engine), asked, outputs, **every),

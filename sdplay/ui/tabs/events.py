@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import functools
-import itertools
-from collections.abc import Callable
 from typing import Any
 
 import gradio as gr
-from gradio.context import LocalContext
 
 
 def quick() -> dict[str, Any]:
@@ -20,7 +16,7 @@ def quick() -> dict[str, Any]:
 
 
 def in_turn() -> dict[str, Any]:
-    """`quick`, for edits that each hold the whole: all of them, one after the other. Side by side, an older answer may come last."""
+    """`quick`, for edits: all of them, one after the other. Side by side, the answer to the one before may come last, and stay."""
     return {**quick(), "concurrency_limit": 1, "trigger_mode": "multiple"}
 
 
@@ -32,26 +28,6 @@ def silent() -> dict[str, Any]:
 def live() -> dict[str, Any]:
     """`silent`, for typing: only the last of a burst counts."""
     return {**silent(), "trigger_mode": "always_last"}
-
-
-def newest_counts(handler: Callable[..., Any], num_outputs: int) -> Callable[..., Any]:
-    """A handler whose answer is dropped when the same visitor has asked again meanwhile."""
-    turns, newest = itertools.count(), dict[str | None, int]()
-
-    @functools.wraps(handler)
-    def answer(*given: Any, **named: Any) -> Any:  # noqa: ANN401  whatever the handler takes and gives
-        request = LocalContext.request.get(None)
-        visitor = request.session_hash if request else None
-        turn = newest[visitor] = next(turns)
-        try:
-            told = handler(*given, **named)
-        finally:
-            is_newest = newest.get(visitor) == turn
-            if is_newest:
-                del newest[visitor]
-        return told if is_newest else [gr.skip()] * num_outputs if num_outputs != 1 else gr.skip()
-
-    return answer
 
 
 def confirmed_delete(label: str, prefix: str) -> gr.Button:
