@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import re
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,6 +19,17 @@ pytestmark = pytest.mark.browser
 def take_style_sample(visit: Visit) -> None:
     visit.page.click("#samples button[data-id=fxemoji-style]")
     visit.page.wait_for_selector("#dataset-grid textarea")
+
+
+def wait_until_kept(visit: Visit, text: str) -> None:
+    """Until the data set that can be taken away has a text among its captions."""
+    link = f"{visit.address}{visit.page.locator('#dataset-links a').first.get_attribute('href')}"
+    for _ in range(100):
+        with zipfile.ZipFile(io.BytesIO(visit.page.request.get(link).body())) as archive:
+            if text in archive.read("metadata.jsonl").decode():
+                return
+        visit.page.wait_for_timeout(300)
+    pytest.fail(f"{text} was not kept")
 
 
 def start_run(visit: Visit, *, steps: int, name: str) -> None:
@@ -105,13 +118,33 @@ def test_a_zip_without_pictures_gives_a_sentence(visit: Visit, tmp_path: Path) -
     assert "Traceback" not in visit.page.inner_text("body")
 
 
+def test_of_two_quick_choices_the_page_shows_the_second_also_when_the_first_is_late(visit: Visit) -> None:
+    visit.tab("learn")
+    held: list[Any] = []
+
+    def hold_the_first(route: Any) -> None:  # noqa: ANN401  Playwright's
+        held.append(route) if not held and '"id":"captions"' in (route.request.post_data or "") else route.continue_()
+
+    visit.page.route("**/queue/join*", hold_the_first)
+    lessons = visit.page.locator("#learn-list button")
+
+    lessons.filter(has_text="Captions").click()
+    lessons.filter(has_text="Token and class").click()
+    visit.page.wait_for_timeout(2000)
+    assert "Token and class" not in visit.page.inner_text("#learn-head"), "the second is not asked before the first"
+    held.pop().continue_()
+
+    visit.wait_for_text("#learn-head", "Token and class")
+    assert visit.complaints == []
+
+
 def test_a_caption_that_was_typed_is_kept(visit: Visit) -> None:
     take_style_sample(visit)
     caption = visit.page.locator("#dataset-grid textarea").first
 
     caption.fill('a frog, "quoted" & {braced} ${dollar} <b>bold</b>')
     caption.blur()
-    visit.page.wait_for_timeout(1500)
+    wait_until_kept(visit, "{braced}")
     visit.open()
     visit.page.wait_for_selector("#dataset-grid textarea")
 
