@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import shutil
 import socket
@@ -9,6 +10,7 @@ import subprocess
 import sys
 import time
 import urllib.request
+import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -130,6 +132,16 @@ class Visit:
         """The link to the comparison that is shown, or nothing."""
         field = self.page.locator("#compare-grid .sdv-link")
         return field.input_value() if field.count() else ""
+
+    def wait_until_kept(self, text: str) -> None:
+        """Wait until the data set that can be taken away has a text among its captions."""
+        link = f"{self.address}{self.page.locator('#dataset-links a').first.get_attribute('href')}"
+        for _ in range(200):
+            with zipfile.ZipFile(io.BytesIO(self.page.request.get(link).body())) as archive:
+                if text in archive.read("metadata.jsonl").decode():
+                    return
+            self.page.wait_for_timeout(300)
+        pytest.fail(f"{text} was not kept")
 
     def draw_grid(self) -> None:
         """Press Draw, and wait until what is shown is the new comparison, done."""

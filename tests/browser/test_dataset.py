@@ -68,6 +68,26 @@ def test_captions_are_edited_undone_and_done_again(brought: Visit) -> None:
     assert brought.complaints == []
 
 
+def test_undo_pressed_three_times_quickly_undoes_three_changes(brought: Visit) -> None:
+    before = [caption(brought, number) for number in range(3)]
+    for number in range(3):
+        text = f"a toy {uuid.uuid4().hex[:8]}"
+        write(brought, number, text)
+        brought.wait_until_kept(text)
+    brought.page.wait_for_selector("#dataset-undo:not([disabled])")
+
+    brought.page.evaluate("""async () => {
+      for (let press = 0; press < 3; press++) {
+        document.querySelector('#dataset-undo').click();
+        await new Promise(resolve => setTimeout(resolve, 30));
+      }
+    }""")
+
+    for number in range(3):
+        wait_for_caption(brought, number, before[number])
+    assert brought.complaints == []
+
+
 def test_the_report_shows_the_pictures_it_means_and_mends_them(brought: Visit) -> None:
     line = brought.page.locator("#dataset-report .sd-line").filter(has_text="nearly the same")
     line.wait_for()

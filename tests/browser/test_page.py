@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import re
 import zipfile
 from pathlib import Path
@@ -19,17 +18,6 @@ pytestmark = pytest.mark.browser
 def take_style_sample(visit: Visit) -> None:
     visit.page.click("#samples button[data-id=fxemoji-style]")
     visit.page.wait_for_selector("#dataset-grid textarea")
-
-
-def wait_until_kept(visit: Visit, text: str) -> None:
-    """Until the data set that can be taken away has a text among its captions."""
-    link = f"{visit.address}{visit.page.locator('#dataset-links a').first.get_attribute('href')}"
-    for _ in range(100):
-        with zipfile.ZipFile(io.BytesIO(visit.page.request.get(link).body())) as archive:
-            if text in archive.read("metadata.jsonl").decode():
-                return
-        visit.page.wait_for_timeout(300)
-    pytest.fail(f"{text} was not kept")
 
 
 def start_run(visit: Visit, *, steps: int, name: str) -> None:
@@ -144,7 +132,7 @@ def test_a_caption_that_was_typed_is_kept(visit: Visit) -> None:
 
     caption.fill('a frog, "quoted" & {braced} ${dollar} <b>bold</b>')
     caption.blur()
-    wait_until_kept(visit, "{braced}")
+    visit.wait_until_kept("{braced}")
     visit.open()
     visit.page.wait_for_selector("#dataset-grid textarea")
 
