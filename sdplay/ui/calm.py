@@ -22,9 +22,9 @@ def rest_when_free(blocks: gr.Blocks) -> None:
 
 
 class CalmPages:
-    """ASGI middleware that puts a script first into a page's head, and sends the page, 0.7 MB, compressed: Gradio compresses assets only.
+    """ASGI middleware that puts `calm.js` and `order.js` first into a page's head, and sends the page, 0.7 MB, compressed.
 
-    Gradio's own `head` comes after Gradio's scripts, too late for this one.
+    Gradio compresses assets only. Gradio's own `head` comes after Gradio's scripts, too late for these.
     """
 
     def __init__(self, app: ASGIApp) -> None:
