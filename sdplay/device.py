@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 Weights = Literal["float32", "bfloat16", "int8", "nf4"]
 """In what a base's frozen weights are kept."""
+WAITED_ROUNDS = 1000
 
 
 @dataclass(frozen=True)
@@ -142,6 +144,17 @@ def best_device() -> Device:
         return Device("mps", "Apple GPU")
     threads = torch.get_num_threads()
     return Device("cpu", f"CPU, {threads} thread{'' if threads == 1 else 's'}")
+
+
+def share_cores() -> None:
+    """Before torch is imported: a computing thread that waits for the others gives its core away soon. What the user has set stays.
+
+    GNU OpenMP, which torch has on Linux, lets it count to 300,000 first, some thousand times in a step. Where other programs are busy,
+    the one it waits for has no core meanwhile. OpenMP itself takes 100 or 1,000 where its own threads are more than the cores; of those
+    of other programs it does not know (https://gcc.gnu.org/onlinedocs/libgomp/GOMP_005fSPINCOUNT.html).
+    """
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ.setdefault("GOMP_SPINCOUNT", str(WAITED_ROUNDS))
 
 
 def prepare_thread() -> None:

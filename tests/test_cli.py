@@ -189,6 +189,24 @@ def test_stop_from_another_process_keeps_what_was_learned(tiny_base: Path, pictu
     assert list((tmp_path / "home" / "runs" / run_id / "out").glob("*.safetensors"))
 
 
+@pytest.mark.parametrize(
+    ("set_by_the_user", "said"),
+    [
+        ({}, "GOMP_SPINCOUNT = '1000'"),
+        ({"GOMP_SPINCOUNT": "77"}, "GOMP_SPINCOUNT = '77'"),
+        ({"OMP_WAIT_POLICY": "PASSIVE"}, "GOMP_SPINCOUNT = '0'"),
+    ],
+)
+def test_a_thread_that_waits_gives_its_core_away(set_by_the_user: dict[str, str], said: str, tmp_path: Path) -> None:
+    code = "from sdplay.cli import main; main(['runs']); import torch"
+    ours = {name: value for name, value in os.environ.items() if name not in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")}
+    environment = {**ours, "SDPLAY_HOME": str(tmp_path), "OMP_DISPLAY_ENV": "VERBOSE", **set_by_the_user}
+    told = subprocess.run([sys.executable, "-c", code], env=environment, check=True, capture_output=True, text=True).stderr
+    if "GOMP_SPINCOUNT" not in told:
+        pytest.skip("torch has another OpenMP than GNU's here")
+    assert said in told
+
+
 def test_listing_runs_loads_neither_torch_nor_what_else_takes_long() -> None:
     code = "import sys; from sdplay.cli import main; main(['runs']); print(*sys.modules)"
 

@@ -12,6 +12,7 @@ from types import FrameType
 
 from sdplay.cli.commands import EXIT_FAILED
 from sdplay.cli.parser import build_parser
+from sdplay.device import share_cores
 from sdplay.errors import SdplayError
 from sdplay.quiet import quiet_environment
 
@@ -25,6 +26,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     given = sys.argv[1:] if argv is None else argv
     arguments = build_parser(next((text for text in given if not text.startswith("-")), "")).parse_args(given)
     quiet_environment()
+    share_cores()
     logging.getLogger("sdplay").addHandler(logging.NullHandler())
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, _interrupt)
