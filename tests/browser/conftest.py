@@ -8,11 +8,10 @@ import shutil
 import socket
 import subprocess
 import sys
-import tempfile
 import time
 import urllib.request
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -31,7 +30,6 @@ FLAGS = [
 ]
 START_SECONDS = 90
 PATIENCE_MS = 60_000
-KEPT_BY_SITES = "cookies,local_storage,indexeddb,service_workers,cache_storage"
 LEAVING = ("AbortError", "errored out", "Failed to fetch")
 """What Gradio's own script says when a page is left while it waits for an answer."""
 
@@ -84,71 +82,21 @@ def _wait_for(address: str, process: subprocess.Popen[bytes], log: Path) -> None
 
 
 @pytest.fixture(scope="session")
-def playwright() -> Iterator["Playwright"]:  # noqa: F821, UP037  imported late: other tests do without Playwright
-    """Playwright; tests skip where it or the system's Chromium is not there."""
-    api = pytest.importorskip("playwright.sync_api")
-    if _executable() is None:
+def chromium() -> Iterator["Browser"]:  # noqa: F821, UP037  imported late: other tests do without Playwright
+    """The system's Chromium; tests skip where there is none."""
+    playwright = pytest.importorskip("playwright.sync_api")
+    executable = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if executable is None:
         pytest.skip("no Chromium here")
-    with api.sync_playwright() as started:
-        yield started
-
-
-def _executable() -> str | None:
-    return shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-
-
-@pytest.fixture(scope="session")
-def chromium(playwright) -> Iterator["Browser"]:  # noqa: ANN001, F821, UP037
-    """The system's Chromium, for visits that are made once."""
-    browser = playwright.chromium.launch(executable_path=_executable(), args=FLAGS)
-    yield browser
-    browser.close()
-
-
-@dataclass
-class Profiles:
-    """Browsers that tests take in turn. They keep Gradio's scripts compiled, a third of what opening a page costs, and no other trace."""
-
-    launch: Callable[[], "BrowserContext"]  # noqa: F821, UP037
-    started: list["BrowserContext"] = field(default_factory=list)  # noqa: F821, UP037
-    idle: list["BrowserContext"] = field(default_factory=list)  # noqa: F821, UP037
-
-    def take(self) -> "BrowserContext":  # noqa: F821, UP037
-        """One that nobody uses."""
-        if not self.idle:
-            self.started.append(self.launch())
-            self.idle.append(self.started[-1])
-        return self.idle.pop()
-
-    def give_back(self, context: "BrowserContext", origin: str) -> None:  # noqa: F821, UP037
-        """Close its pages, and forget what the site kept."""
-        blank, *pages = context.pages
-        for page in pages:
-            page.close()
-        context.clear_cookies()
-        context.new_cdp_session(blank).send("Storage.clearDataForOrigin", {"origin": origin.rstrip("/"), "storageTypes": KEPT_BY_SITES})
-        self.idle.append(context)
-
-
-@pytest.fixture(scope="session")
-def profiles(playwright, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Profiles]:  # noqa: ANN001
-    """None at first; one more whenever a test has more visitors at a time than there are."""
-    folder = tmp_path_factory.mktemp("profiles")
-
-    def launch() -> "BrowserContext":  # noqa: F821, UP037
-        own = tempfile.mkdtemp(dir=folder)
-        return playwright.chromium.launch_persistent_context(own, executable_path=_executable(), args=FLAGS)
-
-    made = Profiles(launch)
-    yield made
-    for context in made.started:
-        context.close()
-    shutil.rmtree(folder, ignore_errors=True)
+    with playwright.sync_playwright() as started:
+        browser = started.chromium.launch(executable_path=executable, args=FLAGS)
+        yield browser
+        browser.close()
 
 
 @dataclass
 class Visit:
-    """A page in a browser that nobody else uses meanwhile, and what it complained about."""
+    """A page in a browser of its own, and what it complained about."""
 
     page: "Page"  # noqa: F821, UP037
     address: str
@@ -209,15 +157,14 @@ class Visit:
 
 
 @pytest.fixture
-def visitors(profiles: Profiles, server: str) -> Iterator["NewVisit"]:  # noqa: F821, UP037
+def visitors(chromium, server: str) -> Iterator["NewVisit"]:  # noqa: ANN001, F821, UP037
     """Opens browsers; each has its own cookies and storage."""
     contexts = []
 
     def new_visit(query: str = "", *, width: int = 1280) -> Visit:
-        context = profiles.take()
+        context = chromium.new_context(viewport={"width": width, "height": 900})
         contexts.append(context)
         page = context.new_page()
-        page.set_viewport_size({"width": width, "height": 900})
         page.set_default_timeout(PATIENCE_MS)
         visit = Visit(page, server)
         page.on("console", lambda line: visit.hear(line.text) if line.type == "error" else None)
@@ -227,7 +174,7 @@ def visitors(profiles: Profiles, server: str) -> Iterator["NewVisit"]:  # noqa: 
 
     yield new_visit
     for context in contexts:
-        profiles.give_back(context, server)
+        context.close()
 
 
 @pytest.fixture
