@@ -18,18 +18,19 @@ def able(updates: list[Any]) -> dict[str, bool]:
     return {name: update["interactive"] for name, update in zip(BUTTONS, updates[1:9], strict=True)}
 
 
-def test_a_run_of_5000_steps_is_read_once_and_then_only_what_is_new(engine: Engine) -> None:
+def test_a_run_of_5000_steps_is_shown_within_a_second_and_then_only_what_is_new(engine: Engine) -> None:
     run = finished_run(engine.workspace.runs, "long", steps=5000)
     again = Engine(engine.workspace)  # has read nothing yet
 
     started = time.thread_time()
     updates = live.watch(again, run.id, 100, {})
-    first = time.thread_time() - started
+    first = time.thread_time() - started  # its own computing alone: what else is running beside the tests does not count
 
+    assert first < 1
     assert "step 5000 of 5000" in updates[0]
     started = time.thread_time()
     live.watch(again, run.id, 100, updates[-1])
-    assert time.thread_time() - started < first / 3
+    assert time.thread_time() - started < min(0.2, first / 3)
     again.close()
 
 
