@@ -40,7 +40,7 @@ class DiskPlan:
     def sentence(self) -> str:
         """In one line."""
         files = ", ".join(f"{title} {size_text(num_bytes)}" for title, num_bytes in self.results.items())
-        return f"It writes: {files}; checkpoints up to {size_text(self.checkpoints)}."
+        return f"On disk: {files}; checkpoints up to {size_text(self.checkpoints)}."
 
 
 def disk_plan(config: TrainConfig, trainable: Trainable) -> DiskPlan:
