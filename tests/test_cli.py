@@ -192,7 +192,7 @@ def test_stop_from_another_process_keeps_what_was_learned(tiny_base: Path, pictu
 @pytest.mark.parametrize(
     ("set_by_the_user", "said"),
     [
-        ({}, "GOMP_SPINCOUNT = '1000'"),
+        ({}, "GOMP_SPINCOUNT = '4000'"),
         ({"GOMP_SPINCOUNT": "77"}, "GOMP_SPINCOUNT = '77'"),
         ({"OMP_WAIT_POLICY": "PASSIVE"}, "GOMP_SPINCOUNT = '0'"),
     ],
